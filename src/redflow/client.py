@@ -1,0 +1,380 @@
+"""RedflowClient: start runs, wait for them, look at them. One short method per verb."""
+
+from __future__ import annotations
+
+import math
+import random
+import secrets
+import time
+from datetime import datetime
+from typing import Final
+
+import orjson
+from redis.asyncio import Redis
+
+from redflow import config
+from redflow.default import get_default_client, set_default_client
+from redflow.definitions import validate_input_with_schema
+from redflow.domain.names import check_key, check_name, check_prefix
+from redflow.domain.payload import encode
+from redflow.domain.retry import MAX_JITTER_MS, backoff_ms, is_retryable_error, resolve_max_attempts
+from redflow.domain.run import RunOrder, new_run_id
+from redflow.engine import Engine, RunEnd
+from redflow.engines.redis.connection import Connection, clone_of
+from redflow.engines.redis.engine import RedisEngine
+from redflow.engines.redis.sources import EmbeddedUse, open_redis
+from redflow.errors import CanceledError, RedflowError, TimeoutError, make_error_json
+from redflow.handle import RunHandle
+from redflow.registry import WorkflowRegistry
+from redflow.types import (
+    IDEMPOTENCY_TTL_SEC,
+    TERMINAL_STATUSES,
+    AttemptTrace,
+    JsonData,
+    ResolvedDebounce,
+    RunState,
+    RunStats,
+    StepState,
+    WorkflowMeta,
+)
+
+__all__ = [
+    "ConcreteRunHandle",
+    "RedflowClient",
+    "create_client",
+    "default_prefix",
+    "get_default_client",
+    "is_terminal_status",
+    "set_default_client",
+    "validate_input_with_schema",
+]
+
+ConcreteRunHandle = RunHandle
+default_prefix = config.default_prefix
+
+_MESSAGE_LIMIT: Final = 4096
+_LONGEST_DELAY_MS: Final = 3_653 * 86_400_000
+"""Ten years: no run is scheduled later than that, ms."""
+
+
+def create_client(
+    *, app: str | None = None, redis: Redis | None = None, url: str | None = None, prefix: str | None = None
+) -> RedflowClient:
+    """A client; opens no connection.
+
+    Args:
+        app: name of the application; None means REDFLOW_APP.
+        redis: a redis-py asyncio client (bytes or `decode_responses`), kept as `client.redis`.
+        url: of the server: redis://, rediss://, unix://, redis+sentinel://, embedded://; None means REDIS_URL, else
+            redis://localhost:6379.
+        prefix: of all keys; None means REDFLOW_PREFIX, else "redflow:v1". Two prefixes are two worlds.
+
+    Raises:
+        ValueError: the URL or the prefix is none.
+
+    Example:
+        >>> client = create_client(url="redis://127.0.0.1:6379")
+    """
+    embedded: EmbeddedUse | None = None
+    address: str | None = None
+    if redis is None:
+        redis, address, embedded = open_redis(config.redis_url(url))
+    client = RedflowClient(redis, config.resolve_prefix(prefix), config.resolve_app(app))
+    client._embedded = embedded
+    if address is not None:
+        client.connection.address = address
+    return client
+
+
+class RedflowClient:
+    """Starts runs and reads them.
+
+    Attributes:
+        redis: the redis-py client it was made with; redflow's own connections are made like its.
+        prefix: of all keys.
+        app: name of the application, or None.
+        run_history_retention_ms: how long finished runs are kept, ms.
+    """
+
+    def __init__(
+        self, redis: Redis, prefix: str, app: str | None = None, run_history_retention_ms: float | None = None
+    ) -> None:
+        check_prefix(prefix)
+        self.redis = redis
+        self.prefix = prefix
+        self.app = app
+        self.run_history_retention_ms = config.resolve_retention_ms(run_history_retention_ms)
+        self.connection = Connection(clone_of(redis), _address_of(redis))
+        self.engine: Engine = RedisEngine(self.connection, prefix, self.run_history_retention_ms)
+        self._embedded: EmbeddedUse | None = None
+
+    async def close(self) -> None:
+        """Close all connections, those of the given Redis client too."""
+        await self.engine.close()
+        await self.redis.aclose()
+        if self._embedded is not None:
+            await self._embedded.release()
+
+    # -- starting runs ------------------------------------------------------------------------------------------
+
+    async def emit_workflow(
+        self,
+        workflow_name: str,
+        input: object,
+        *,
+        idempotency_key: str | None = None,
+        idempotency_ttl: int | None = None,
+        run_at: datetime | None = None,
+        parent_run_id: str | None = None,
+    ) -> RunHandle[JsonData]:
+        """Start a run by the workflow's name; the input is stored as it is and validated when the run starts.
+
+        Args:
+            workflow_name: a registered workflow.
+            input: JSON; tuples become lists.
+            idempotency_key: while it holds, the same key gives the same run, unless that failed or was canceled.
+            idempotency_ttl: how long the key holds, whole seconds >= 1; None is 7 days.
+            run_at: not before; a naive datetime is local time; the past means now.
+            parent_run_id: stored with the run.
+
+        Raises:
+            UnknownWorkflowError: nobody registered that name; `near_names` has those that look like it.
+            TypeError, ValueError: the input is not JSON; the message names the path.
+            ValueError: another argument is none; the message names it.
+            PayloadTooLargeError: the input is larger than 4 MiB.
+            QueueFullError: Redis is out of memory; nothing was written.
+            ConnectionError: Redis can't be reached.
+        """
+        return await self.run_by_name(
+            workflow_name,
+            input,
+            idempotency_key=idempotency_key,
+            idempotency_ttl=idempotency_ttl,
+            run_at=run_at,
+            parent_run_id=parent_run_id,
+        )
+
+    async def run_by_name(
+        self,
+        workflow_name: str,
+        input: object,
+        *,
+        debounce: ResolvedDebounce | None = None,
+        idempotency_key: str | None = None,
+        idempotency_ttl: int | None = None,
+        run_at: datetime | None = None,
+        queue_override: str | None = None,
+        max_attempts_override: float | None = None,
+        parent_run_id: str | None = None,
+    ) -> RunHandle[JsonData]:
+        """Start a run by name, with what a definition would give; see `emit_workflow` for the rest.
+
+        Args:
+            workflow_name: with `queue_override` it need not be registered yet: the run waits until it is.
+            debounce: not served in this version; anything but None is refused.
+            queue_override: the queue, in place of the registered one.
+            max_attempts_override: attempts, the first included, in place of the registered number or 3.
+        """
+        if debounce is not None:
+            raise ValueError(f"workflow {workflow_name!r} sets debounce, which this version of redflow doesn't serve yet")
+        order = RunOrder(
+            run_id=new_run_id(int(time.time() * 1000), secrets.randbits(62)),
+            workflow=check_name(workflow_name, what="workflow name"),
+            input_json=encode(input, what="input"),
+            queue=None if queue_override is None else check_name(queue_override or "default", what="queue"),
+            max_attempts=resolve_max_attempts(max_attempts_override),
+            run_at_ms=_run_at_ms(run_at),
+            idempotency_key=None if idempotency_key is None else check_key(idempotency_key, what="idempotency_key"),
+            idempotency_ttl_s=_ttl_s(idempotency_ttl),
+            parent_run_id=None if parent_run_id is None else check_key(parent_run_id, what="parent_run_id"),
+        )
+        return self.make_run_handle(await self.engine.start_run(order, self.app))
+
+    # -- runs ---------------------------------------------------------------------------------------------------
+
+    def make_run_handle(self, run_id: str) -> RunHandle[JsonData]:
+        """A handle for a run id; nothing is checked."""
+        return RunHandle(run_id, self)
+
+    async def wait_for_result(self, run_id: str, *, timeout_ms: float = 30_000) -> JsonData:
+        """Wait for a run to end and return its output; see `RunHandle.result`."""
+        end = await self.engine.wait_for_end(run_id, _timeout_s(timeout_ms))
+        if end is None:
+            raise TimeoutError(f"Timed out waiting for run result ({run_id})")
+        if end.status == "failed":
+            raise _failure(end)
+        if end.status == "canceled":
+            reason = end.cancel_reason or await self._cancel_reason(run_id)
+            raise CanceledError(f"Run canceled: {reason}" if reason else "Run canceled")
+        return end.output
+
+    async def cancel_run(self, run_id: str, *, reason: str = "") -> bool:
+        """Cancel a run.
+
+        A run that nobody executes is canceled at once. One that runs is asked to stop: its signal is set, its
+        handler interrupted; it ends canceled even if it finishes first.
+
+        Args:
+            run_id: the run.
+            reason: kept as `cancel_reason`, and in the CanceledError of those who wait.
+
+        Returns:
+            Whether that changed anything: False for unknown and for ended runs.
+        """
+        return await self.engine.cancel_run(run_id, check_key(reason, what="reason") if reason else "")
+
+    async def get_run(self, run_id: str) -> RunState | None:
+        """A run as it is now; None if there is none of that id."""
+        return await self.engine.get_run(run_id)
+
+    async def get_run_steps(self, run_id: str) -> list[StepState]:
+        """The steps of a run in the order they were first started; [] if there is no such run."""
+        return await self.engine.get_run_steps(run_id)
+
+    async def get_run_attempts(self, run_id: str) -> list[AttemptTrace]:
+        """The finished attempts of a run, each with the steps that finished in it; [] if there is no such run."""
+        return await self.engine.get_run_attempts(run_id)
+
+    # -- workflows ----------------------------------------------------------------------------------------------
+
+    async def sync_registry(self, registry: WorkflowRegistry, *, app: str) -> None:
+        """Make Redis know exactly the workflows of a registry; workers do it at their start.
+
+        Raises:
+            ValueError: `app` is blank, a workflow belongs to another live app, or an option isn't served.
+        """
+        await self.engine.sync_registry(registry.list(), checked_app(app, "sync_registry"))
+
+    async def list_workflows(self) -> list[str]:
+        """Names of the registered workflows, in no order."""
+        return await self.engine.list_workflows()
+
+    async def get_workflow_meta(self, name: str) -> WorkflowMeta | None:
+        """What is registered of a workflow; None if nothing is."""
+        return await self.engine.get_workflow_meta(name)
+
+    async def list_workflows_meta(self) -> list[WorkflowMeta]:
+        """What is registered of all workflows, by name."""
+        return await self.engine.list_workflows_meta()
+
+    async def get_stats(self) -> RunStats:
+        """How many runs there are, in all and by status."""
+        return await self.engine.get_stats()
+
+    # -- retention and reset ------------------------------------------------------------------------------------
+
+    async def cleanup_expired_runs_now(
+        self, *, reference_time_ms: int | None = None, limit: int | None = None
+    ) -> int:
+        """Remove finished runs whose retention is over; workers do it by themselves.
+
+        Args:
+            reference_time_ms: what counts as now, epoch ms; None is the server's time.
+            limit: how many at most, at least 1; None is 100.
+
+        Returns:
+            How many runs were removed.
+        """
+        return await self.engine.cleanup_expired_runs(reference_time_ms, max(1, 100 if limit is None else int(limit)))
+
+    async def reset_state(self) -> dict[str, int]:
+        """Remove every key under exactly this prefix.
+
+        Returns:
+            {"deleted": number of keys}
+
+        Raises:
+            ValueError: the prefix is empty.
+        """
+        self._refuse_empty_prefix("reset_state")
+        return {"deleted": await self.engine.reset_state()}
+
+    async def reset_runs(self) -> dict[str, int]:
+        """Remove everything but workflow metadata and idempotency keys.
+
+        Returns:
+            {"deleted": number of keys}
+
+        Raises:
+            ValueError: the prefix is empty.
+        """
+        self._refuse_empty_prefix("reset_runs")
+        return {"deleted": await self.engine.reset_runs()}
+
+    def _refuse_empty_prefix(self, what: str) -> None:
+        if not self.prefix.rstrip(":"):
+            raise ValueError(f"{what} needs a prefix that is not empty")
+
+    async def _cancel_reason(self, run_id: str) -> str:
+        state = await self.get_run(run_id)
+        return state.get("cancel_reason", "") if state is not None else ""
+
+    def __repr__(self) -> str:
+        return f"<RedflowClient {self.connection.address} prefix={self.prefix!r}>"
+
+
+def is_terminal_status(status: str) -> bool:
+    """Whether a status is final: succeeded, failed or canceled."""
+    return status in TERMINAL_STATUSES
+
+
+def compute_retry_delay_ms(attempt: int) -> int:
+    """The default delay after a failed attempt, ms, with its random part."""
+    return backoff_ms(attempt, random.randint(0, MAX_JITTER_MS))
+
+
+def checked_app(app: object, what: str) -> str:
+    """An app's name, stripped.
+
+    Raises:
+        ValueError: it is blank.
+    """
+    if not isinstance(app, str) or not app.strip():
+        raise ValueError(f"{what} requires a non-empty app, got {app!r}")
+    return check_name(app.strip(), what="app")
+
+
+def _failure(end: RunEnd) -> RedflowError:
+    stored = end.error if isinstance(end.error, dict) else {}
+    shown = {name: stored[name] for name in ("name", "message", "kind", "code", "retryAfterMs") if name in stored}
+    message = shown.get("message")
+    if isinstance(message, str) and len(message) > _MESSAGE_LIMIT:
+        shown["message"] = message[:_MESSAGE_LIMIT]
+    error = RedflowError("Run failed: " + orjson.dumps(shown).decode())
+    error.error = stored
+    return error
+
+
+def _run_at_ms(run_at: datetime | None) -> int | None:
+    if run_at is None:
+        return None
+    if not isinstance(run_at, datetime):
+        raise ValueError("Invalid runAt date")
+    try:
+        at_ms = math.floor(run_at.timestamp() * 1000)
+    except (ValueError, OverflowError, OSError) as exc:
+        raise ValueError("Invalid runAt date") from exc
+    if at_ms > time.time() * 1000 + _LONGEST_DELAY_MS:
+        raise ValueError(f"Invalid runAt date: {run_at.isoformat()} is more than 10 years away")
+    return max(at_ms, 0)
+
+
+def _ttl_s(ttl: int | None) -> int:
+    if ttl is None:
+        return IDEMPOTENCY_TTL_SEC
+    if isinstance(ttl, bool) or not isinstance(ttl, int) or not 1 <= ttl <= _LONGEST_DELAY_MS // 1000:
+        raise ValueError(f"idempotency_ttl must be a whole number of seconds, at least 1, got {ttl!r}")
+    return ttl
+
+
+def _timeout_s(timeout_ms: float) -> float:
+    if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, int | float) or math.isnan(timeout_ms):
+        raise ValueError(f"timeout_ms must be a number of milliseconds, got {timeout_ms!r}")
+    return max(0.0, timeout_ms) / 1000
+
+
+def _address_of(redis: Redis) -> str:
+    kwargs = redis.connection_pool.connection_kwargs
+    if "path" in kwargs:
+        return f"unix://{kwargs['path']}"
+    return f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}"

@@ -1,0 +1,130 @@
+"""What the environment says: the only reader of `os.environ` in redflow.
+
+Every function reads the environment at the call, so that a program (or a test) may change it while it runs.
+An argument always wins over the environment. This module opens no connection and judges no URL: the forms of
+a URL stand in `redflow.engines.redis.urls`.
+
+=========================== ===================================================== ==========================
+variable                    meaning                                               default
+=========================== ===================================================== ==========================
+REDIS_URL                   where the state lives                                 redis://localhost:6379
+REDFLOW_PREFIX              first part of every key; two prefixes are two worlds  redflow:v1
+REDFLOW_APP                 name of the application that defines workflows        none
+REDFLOW_RUN_RETENTION_DAYS  how long finished runs are kept, days (a float)       30
+REDFLOW_SHARDS              hash slots that a prefix is spread over               1
+REDFLOW_LOG                 "1": debug logging and JSON telemetry lines           off
+=========================== ===================================================== ==========================
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Final, TypeGuard
+
+DEFAULT_PREFIX: Final = "redflow:v1"
+"""The key prefix when neither an argument nor REDFLOW_PREFIX gives one."""
+
+DEFAULT_REDIS_URL: Final = "redis://localhost:6379"
+"""The server when neither an argument nor REDIS_URL gives one."""
+
+DEFAULT_RETENTION_DAYS: Final = 30
+"""Days for which a finished run is kept when nothing else is said."""
+
+_MS_PER_DAY: Final = 86_400_000
+_SUPPORTED_SHARDS: Final = 1
+
+
+def default_prefix() -> str:
+    """The key prefix of this process: REDFLOW_PREFIX if it is set and not empty, else `redflow:v1`."""
+    return os.environ.get("REDFLOW_PREFIX") or DEFAULT_PREFIX
+
+
+def resolve_prefix(prefix: str | None) -> str:
+    """The key prefix to use.
+
+    Args:
+        prefix: what the caller asked for. An explicit "" stays "": only None means "not given".
+    """
+    return default_prefix() if prefix is None else prefix
+
+
+def app_from_env() -> str | None:
+    """REDFLOW_APP without surrounding white space; None if it is missing or blank."""
+    return os.environ.get("REDFLOW_APP", "").strip() or None
+
+
+def resolve_app(app: str | None) -> str | None:
+    """The application's name: the argument without surrounding white space, else REDFLOW_APP, else None."""
+    return (app or "").strip() or app_from_env()
+
+
+def redis_url(url: str | None = None) -> str:
+    """The URL of the server: the argument, else REDIS_URL if not blank, else `redis://localhost:6379`.
+
+    The result may hold a password: show it only through `redflow.engines.redis.urls.redacted`.
+
+    Args:
+        url: what the caller asked for; returned as it is, also when it is not a valid URL.
+    """
+    if url is not None:
+        return url
+    return os.environ.get("REDIS_URL", "").strip() or DEFAULT_REDIS_URL
+
+
+def resolve_retention_ms(value: float | None = None) -> int:
+    """How long finished runs are kept, in whole milliseconds.
+
+    Args:
+        value: what the caller asked for, in milliseconds. A finite positive number is rounded down and used;
+            anything else (None, bool, zero, negative, NaN, infinite, no number) leaves it to
+            REDFLOW_RUN_RETENTION_DAYS, and to 30 days where that is missing, unparsable or not a finite
+            positive number.
+    """
+    if _is_finite_positive(value):
+        return math.floor(value)
+    try:
+        retention_ms = float(os.environ.get("REDFLOW_RUN_RETENTION_DAYS", "")) * _MS_PER_DAY
+    except ValueError:  # missing or not a number: the contract asks for the default, not for an error
+        return DEFAULT_RETENTION_DAYS * _MS_PER_DAY
+    if not _is_finite_positive(retention_ms):
+        return DEFAULT_RETENTION_DAYS * _MS_PER_DAY
+    return math.floor(retention_ms)
+
+
+def log_enabled() -> bool:
+    """Whether REDFLOW_LOG asks for debug logging and telemetry lines: exactly "1" does."""
+    return os.environ.get("REDFLOW_LOG") == "1"
+
+
+def shards(n: int | None = None) -> int:
+    """How many shards the keys of a prefix are spread over.
+
+    Args:
+        n: what the caller asked for; None leaves it to REDFLOW_SHARDS, and to 1 where that is blank.
+
+    Raises:
+        ValueError: it is not a whole number, or not 1: more than one shard is not supported yet.
+    """
+    if n is not None:
+        return _supported_shards(n, "shards", repr(n))
+    text = os.environ.get("REDFLOW_SHARDS", "").strip()
+    if not text:
+        return _SUPPORTED_SHARDS
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
+    return _supported_shards(number, "REDFLOW_SHARDS", repr(text))
+
+
+def _supported_shards(n: int | None, label: str, shown: str) -> int:
+    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+        raise ValueError(f"{label} must be a whole number of 1 or more, got {shown}")
+    if n != _SUPPORTED_SHARDS:
+        raise ValueError(f"{label} must be 1, got {shown}: more than one shard is not supported yet")
+    return n
+
+
+def _is_finite_positive(value: float | None) -> TypeGuard[float]:
+    """A number above zero; the contract counts a bool as no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return value > 0 and (isinstance(value, int) or math.isfinite(value))

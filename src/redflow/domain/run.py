@@ -1,0 +1,94 @@
+"""A run: its statuses, which may follow which, its identity, and the order that asks for one.
+
+    (new) ──> queued ──> running ──> succeeded | failed | canceled
+      └──> scheduled ──^   │  ^
+               ^───────────┘  └ recovery and hand-back keep the status `running`
+
+Pure: time and randomness come in as values. The same table stands in the script include `set_status.lua`;
+a test keeps them equal.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+NEW: Final = "new"
+
+TRANSITIONS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {
+        NEW: frozenset({"queued", "scheduled"}),
+        "scheduled": frozenset({"queued", "canceled"}),
+        "queued": frozenset({"running", "canceled", "failed"}),
+        "running": frozenset({"succeeded", "failed", "canceled", "scheduled"}),
+        "succeeded": frozenset(),
+        "failed": frozenset(),
+        "canceled": frozenset(),
+    }
+)
+"""Which status may follow which. `queued -> failed` is the run whose workflow nobody knows."""
+
+_PREFIX: Final = "run_"
+_SHARD_BITS: Final = 12
+
+
+def new_run_id(now_ms: int, randomness: int, shard: int = 0) -> str:
+    """A time-ordered id (the layout of UUIDv7, RFC 9562) as 32 hex digits, its 12 `rand_a` bits the shard.
+
+    Args:
+        now_ms: the caller's clock, ms since the epoch; orders ids, decides nothing.
+        randomness: 62 random bits.
+        shard: the shard that holds the run, so that an id alone finds it.
+    """
+    value = (now_ms & (2**48 - 1)) << 80
+    value |= 0x7 << 76
+    value |= (shard & (2**_SHARD_BITS - 1)) << 64
+    value |= 0b10 << 62
+    value |= randomness & (2**62 - 1)
+    return f"{value:032x}"
+
+
+def public_run_id(stored: str) -> str:
+    """`run_<uuid>`, as users see it, from the 32 hex digits that are stored."""
+    return f"{_PREFIX}{stored[:8]}-{stored[8:12]}-{stored[12:16]}-{stored[16:20]}-{stored[20:]}"
+
+
+def stored_run_id(run_id: object) -> str | None:
+    """The 32 hex digits of a public run id; None for anything that can't be one of ours."""
+    if not isinstance(run_id, str) or len(run_id) != 40 or not run_id.startswith(_PREFIX):
+        return None
+    try:
+        stored = uuid.UUID(run_id[4:]).hex
+    except ValueError:
+        return None
+    return stored if public_run_id(stored) == run_id else None
+
+
+@dataclass(slots=True)
+class RunOrder:
+    """What a client asks for: one run of a workflow.
+
+    Attributes:
+        run_id: 32 hex digits, made by the client, so that an order that is sent twice makes one run.
+        workflow: name of the workflow.
+        input_json: the input as JSON text.
+        queue: queue given by the caller; None means that of the workflow's metadata.
+        max_attempts: attempts given by the caller; None means that of the metadata, else 3.
+        run_at_ms: not before this time, epoch ms; None means now.
+        idempotency_key: within its TTL one run per (workflow, key).
+        idempotency_ttl_s: TTL of the key, seconds.
+        parent_run_id: stored as given.
+    """
+
+    run_id: str
+    workflow: str
+    input_json: bytes
+    queue: str | None = None
+    max_attempts: int | None = None
+    run_at_ms: int | None = None
+    idempotency_key: str | None = None
+    idempotency_ttl_s: int = 604_800
+    parent_run_id: str | None = None

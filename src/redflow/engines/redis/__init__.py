@@ -1,0 +1,1 @@
+"""The Redis engine: Lua scripts are the engine, Python is ergonomics."""

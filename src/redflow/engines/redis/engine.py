@@ -1,0 +1,103 @@
+"""The Redis engine as the client sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from redflow.definitions import AnyWorkflow
+from redflow.domain.names import near_names
+from redflow.domain.run import RunOrder, public_run_id, stored_run_id
+from redflow.engine import RunEnd
+from redflow.engines.redis.connection import Connection
+from redflow.engines.redis.definitions import Definitions
+from redflow.engines.redis.keys import Keys
+from redflow.engines.redis.queries import Queries
+from redflow.engines.redis.results import Results
+from redflow.engines.redis.retention import Resets
+from redflow.engines.redis.runs import RunScripts
+from redflow.errors import UnknownWorkflowError
+from redflow.types import AttemptTrace, RunState, RunStats, StepState, WorkflowMeta
+
+
+class RedisEngine:
+    """Engine over one connection and one prefix.
+
+    Args:
+        connection: to the server.
+        prefix: of all keys.
+        retention_ms: how long finished runs are kept.
+    """
+
+    def __init__(self, connection: Connection, prefix: str, retention_ms: int) -> None:
+        self.connection = connection
+        self.keys = Keys.of(prefix)
+        self.scripts = RunScripts(connection, self.keys, retention_ms)
+        self.definitions = Definitions(connection, self.keys)
+        self._queries = Queries(connection, self.keys)
+        self._results = Results(connection, self.keys)
+        self._resets = Resets(connection, self.keys)
+
+    async def start_run(self, order: RunOrder, app: str | None) -> str:
+        """See `Engine.start_run`."""
+        [(code, run_id)] = await self.scripts.create([order], app)
+        if code == "unknown_workflow":
+            raise UnknownWorkflowError(order.workflow, near_names(order.workflow, await self.definitions.names()))
+        return public_run_id(run_id)
+
+    async def cancel_run(self, run_id: str, reason: str) -> bool:
+        """See `Engine.cancel_run`."""
+        stored = stored_run_id(run_id)
+        return stored is not None and await self.scripts.cancel(stored, reason) in ("canceled", "requested")
+
+    async def get_run(self, run_id: str) -> RunState | None:
+        """See `Engine.get_run`."""
+        return await self._queries.run(run_id)
+
+    async def get_run_steps(self, run_id: str) -> list[StepState]:
+        """See `Engine.get_run_steps`."""
+        return await self._queries.steps(run_id)
+
+    async def get_run_attempts(self, run_id: str) -> list[AttemptTrace]:
+        """See `Engine.get_run_attempts`."""
+        return await self._queries.attempts(run_id)
+
+    async def wait_for_end(self, run_id: str, timeout_s: float) -> RunEnd | None:
+        """See `Engine.wait_for_end`."""
+        return await self._results.end_of(run_id, timeout_s)
+
+    async def sync_registry(self, definitions: Sequence[AnyWorkflow], app: str) -> None:
+        """See `Engine.sync_registry`."""
+        await self.definitions.sync(definitions, app, None)
+
+    async def list_workflows(self) -> list[str]:
+        """See `Engine.list_workflows`."""
+        return await self.definitions.names()
+
+    async def get_workflow_meta(self, name: str) -> WorkflowMeta | None:
+        """See `Engine.get_workflow_meta`."""
+        return await self.definitions.get(name)
+
+    async def list_workflows_meta(self) -> list[WorkflowMeta]:
+        """See `Engine.list_workflows_meta`."""
+        return await self.definitions.all()
+
+    async def get_stats(self) -> RunStats:
+        """See `Engine.get_stats`."""
+        return await self._queries.stats()
+
+    async def cleanup_expired_runs(self, reference_ms: int | None, limit: int) -> int:
+        """See `Engine.cleanup_expired_runs`."""
+        return await self.scripts.purge(reference_ms, limit)
+
+    async def reset_state(self) -> int:
+        """See `Engine.reset_state`."""
+        return await self._resets.everything()
+
+    async def reset_runs(self) -> int:
+        """See `Engine.reset_runs`."""
+        return await self._resets.runs()
+
+    async def close(self) -> None:
+        """See `Engine.close`."""
+        await self._results.close()
+        await self.connection.close()

@@ -1,0 +1,181 @@
+"""The slots of a worker: every run it holds, from its claim to its settle."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from redflow.definitions import AnyWorkflow
+from redflow.domain.outcome import Outcome
+from redflow.engines.redis.journal import JournalWriter, RedisJournal, load_big
+from redflow.engines.redis.records import claim_of
+from redflow.engines.redis.runs import ClaimedRun, Lease
+from redflow.errors import RedflowError, UnknownWorkflowError
+from redflow.execution.attempt import UNWIND_S, Attempt, Interruption
+from redflow.execution.journal import LeaseLost
+from redflow.execution.pipeline import attempt_outcome, interrupted_outcome
+from redflow.execution.steps import Steps
+from redflow.execution.threads import ThreadPool
+
+log = logging.getLogger("redflow")
+
+
+@dataclass(slots=True)
+class Held:
+    """One run in a slot.
+
+    Attributes:
+        lease: the right to write to it.
+        renewed_at: monotonic seconds when its lease was last known to be good.
+        attempt: its state.
+        task: executes it.
+    """
+
+    lease: Lease
+    renewed_at: float
+    attempt: Attempt
+    journal: RedisJournal
+    task: asyncio.Task[None]
+
+
+class Executor:
+    """Runs claimed runs, each in a task of its own.
+
+    Args:
+        writer: journals write through it.
+        find: name -> definition, None if this worker doesn't know it.
+        threads: for plain functions.
+        on_free: called when a slot becomes free.
+    """
+
+    def __init__(
+        self,
+        writer: JournalWriter,
+        find: Callable[[str], AnyWorkflow | None],
+        threads: ThreadPool,
+        on_free: Callable[[], None],
+    ) -> None:
+        self._writer = writer
+        self._find = find
+        self._threads = threads
+        self._on_free = on_free
+        self.held: dict[str, Held] = {}
+        self.progress = 0
+        """Grows with every run that leaves its slot; the watchdog looks at it."""
+
+    def start(self, run: ClaimedRun, claimed_at: float) -> None:
+        """Execute a claimed run."""
+        claim = claim_of(run)
+        attempt: Attempt
+
+        def canceled() -> None:
+            attempt.interrupt("canceled")
+
+        journal = RedisJournal(self._writer, run.lease, claim.created_at, canceled)
+        attempt = Attempt(claim, journal, self._threads, Steps)
+        task = asyncio.get_running_loop().create_task(self._execute(run, attempt, journal))
+        attempt.task = task
+        attempt.on_interrupt = lambda: self._give_time_to_unwind(run.lease.run_id)
+        self.held[run.lease.run_id] = Held(run.lease, claimed_at, attempt, journal, task)
+
+    def interrupt(self, run_id: str, why: Interruption) -> None:
+        """Interrupt a run if it is held here."""
+        held = self.held.get(run_id)
+        if held is not None:
+            held.attempt.interrupt(why)
+
+    def interrupt_all(self, why: Interruption) -> None:
+        """Interrupt every run held here."""
+        for held in list(self.held.values()):
+            held.attempt.interrupt(why)
+
+    def leases(self) -> list[tuple[Lease, float]]:
+        """The leases to renew, with the time of their last renewal; may be called from any thread."""
+        return [(held.lease, held.renewed_at) for held in list(self.held.values())]
+
+    def renewed(self, run_id: str, at: float) -> None:
+        """A lease was prolonged by a call that was sent at `at` (monotonic seconds)."""
+        held = self.held.get(run_id)
+        if held is not None:
+            held.renewed_at = at
+
+    async def _execute(self, run: ClaimedRun, attempt: Attempt, journal: RedisJournal) -> None:
+        run_id = run.lease.run_id
+        try:
+            outcome = await self._outcome(run, attempt, journal)
+        except asyncio.CancelledError:
+            outcome = interrupted_outcome(attempt)
+        held = self.held.get(run_id)
+        if held is None or held.attempt is not attempt:
+            return  # abandoned: its outcome was settled while user code went on
+        await self._settle(attempt, journal, outcome, run_id)
+
+    async def _outcome(self, run: ClaimedRun, attempt: Attempt, journal: RedisJournal) -> Outcome | None:
+        try:
+            await self._fetch_big(run, attempt)
+            definition = self._find(attempt.claim.workflow)
+            if definition is None:
+                raise UnknownWorkflowError(attempt.claim.workflow)
+            return await attempt_outcome(attempt, definition, journal)
+        except LeaseLost as exc:
+            log.warning("run %s was lost: %s", attempt.claim.run_id, exc)
+            attempt.interrupt("lost")
+            return None
+
+    async def _fetch_big(self, run: ClaimedRun, attempt: Attempt) -> None:
+        """Inputs and decided failures over 32 KiB lie in the run's second hash."""
+        if attempt.claim.input_json == b"@":
+            attempt.claim.input_json = await load_big(self._writer.scripts, run.lease.run_id, "i")
+        if attempt.claim.decided_failure == b"@":
+            attempt.claim.decided_failure = await load_big(self._writer.scripts, run.lease.run_id, "z")
+
+    async def _settle(
+        self, attempt: Attempt, journal: RedisJournal, outcome: Outcome | None, run_id: str
+    ) -> None:
+        attempt.settling = True
+        try:
+            if outcome is None or attempt.state == "lost":
+                journal.drop()
+                log.warning("run %s was interrupted: its lease is lost; another worker goes on with it", attempt.claim.run_id)
+            else:
+                await journal.settle(outcome, attempt.claim)
+        except LeaseLost as exc:
+            log.warning("run %s: %s; another worker goes on with it", attempt.claim.run_id, exc)
+        except RedflowError:
+            log.exception("run %s could not be settled; its lease will run out and it goes on elsewhere", attempt.claim.run_id)
+        finally:
+            held = self.held.get(run_id)
+            if held is not None and held.attempt is attempt:
+                del self.held[run_id]
+            self.progress += 1
+            self._on_free()
+
+    def _give_time_to_unwind(self, run_id: str) -> None:
+        held = self.held.get(run_id)
+        if held is not None:
+            asyncio.get_running_loop().call_later(UNWIND_S, self._abandon, run_id, held)
+
+    def _abandon(self, run_id: str, held: Held) -> None:
+        """User code didn't unwind in time: settle without it."""
+        if self.held.get(run_id) is not held or held.attempt.settling:
+            return
+        log.warning(
+            "run %s did not end %g s after it was interrupted (%s); its code is abandoned",
+            held.attempt.claim.run_id,
+            UNWIND_S,
+            held.attempt.state,
+        )
+        outcome = interrupted_outcome(held.attempt)
+        held.attempt.settling = True
+        task = asyncio.get_running_loop().create_task(
+            self._settle(held.attempt, held.journal, outcome, run_id), name="redflow-abandoned"
+        )
+        held.task = task
+
+
+def monotonic() -> float:
+    """The clock of lease deadlines, seconds."""
+    return time.monotonic()

@@ -1,0 +1,109 @@
+"""THE data model: every key and every field of the Redis engine, in one place.
+
+All keys of a prefix share one hash tag, `<prefix>:{<h>.<k>}:`, h a hash of the prefix and k the shard: a script
+stays on one node of a Redis Cluster, and an ACL of `~<prefix>*` covers everything.
+
+====================  ======  =====================================================================================
+key                   type    content
+====================  ======  =====================================================================================
+run:<id>              hash    the record of a run, fields below; removed by retention
+big:<id>              hash    payloads over 32 KiB of that run, by the same field names
+waiters:<id>          set     clients that want to hear the run's end; TTL
+idem:<n>:<wf>:<key>   string  run id that holds the idempotency key (n = bytes of wf); TTL
+idx:<status>:<wf>     zset    run ids by creation time, one set per status and workflow
+ready:<queue>         zset    runs that can start, in order
+due                   zset    scheduled runs by the time they become ready
+leases                zset    running runs by the end of their lease
+line:<n>:<queue>:<wf> zset    runs in line for a slot of their workflow (n = bytes of queue)
+lined:<wf>, lined     set     queues that have such a line; workflows that have one
+stray:<n>:<queue>:<wf> zset   runs whose workflow the worker that met them did not know
+strays                zset    such lines, by the time of the first stray
+parked:<wf>           zset    runs of a workflow that nobody registered yet
+expiry:<retention>    list    finished runs in order of their end, one list per retention (ms)
+retentions, workflows set     retentions in use; workflows that ever had a run
+meta:<wf>, metas      hash    metadata of a workflow; set of the registered ones
+worker:<w>, knows:<w> hash    a live worker and its last claim; the workflows it can run; TTL
+workers               zset    live workers by the time they count as dead
+idle:<queue>          set     workers that wait for a bell; TTL
+seq, epoch            string  counters: order of the ready lines; heartbeats
+client:<c>, worker:<w>, timers  channels, not keys: ends of runs; bells and cancels; earliest due time
+====================  ======  =====================================================================================
+
+Fields of a run's record (missing means the default):
+w workflow, q queue, s status, i input, o output, e error, z failure decided but not yet final, a attempts started
+(0), m max attempts, c created, t first start, b start of this attempt (= t), f finished, d available at, n fence
+(claims so far), k token of the lease, x deaths of holders in a row, r the next claim goes on with the attempt,
+u parked, cr/cw cancel requested at/why, p parent run id, `s:<name>` a step (redflow.domain.step), `a:<n>` trace of
+failed attempt n: `<finished ms> <json>`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+
+def prefix_tag(prefix: str) -> str:
+    """The part of the hash tag that stands for the prefix: six hex digits."""
+    return hashlib.sha256(prefix.encode()).hexdigest()[:6]
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Names of keys and channels below one base."""
+
+    base: str
+
+    @classmethod
+    def of(cls, prefix: str, shard: int = 0) -> Keys:
+        """The keys of a prefix on one shard; a trailing colon of the prefix means nothing."""
+        plain = prefix.rstrip(":")
+        return cls(f"{plain}{':' if plain else ''}{{{prefix_tag(plain)}.{shard}}}:")
+
+    def run(self, run_id: str) -> str:
+        """Record of a run."""
+        return f"{self.base}run:{run_id}"
+
+    def big(self, run_id: str) -> str:
+        """Large payloads of a run."""
+        return f"{self.base}big:{run_id}"
+
+    def waiters(self, run_id: str) -> str:
+        """Clients that wait for a run."""
+        return f"{self.base}waiters:{run_id}"
+
+    def meta(self, workflow: str) -> str:
+        """Metadata of a workflow."""
+        return f"{self.base}meta:{workflow}"
+
+    @property
+    def metas(self) -> str:
+        """Names of the registered workflows."""
+        return f"{self.base}metas"
+
+    @property
+    def workflows(self) -> str:
+        """Names of all workflows that ever had a run."""
+        return f"{self.base}workflows"
+
+    @property
+    def strays(self) -> str:
+        """Lines of runs that no worker which met them knew."""
+        return f"{self.base}strays"
+
+    def index(self, status: str, workflow: str) -> str:
+        """Run ids of one status and workflow by creation time."""
+        return f"{self.base}idx:{status}:{workflow}"
+
+    def client_channel(self, client: str) -> str:
+        """Where a client hears of ended runs."""
+        return f"{self.base}client:{client}"
+
+    def worker_channel(self, worker: str) -> str:
+        """Where a worker hears its bell and cancel requests."""
+        return f"{self.base}worker:{worker}"
+
+    @property
+    def timers_channel(self) -> str:
+        """Where promoters hear of an earlier due time."""
+        return f"{self.base}timers"

@@ -1,0 +1,191 @@
+"""One multiplexed connection: many coroutines share it, their commands of one loop tick leave in one write.
+
+It stands on redis-py's `Connection`, which brings TCP, TLS, unix sockets, Sentinel and authentication. redis-py's
+client is not used, since it sends a command again by itself (a script whose reply is lost twice would run three
+times) and since a pool costs more per call. A call whose connection breaks fails with `LinkLost`: it may have been
+applied or not. Who calls knows whether asking again is harmless; see `connection.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
+
+Reply = None | int | bytes | list["Reply"]
+Argument = str | bytes | int | float
+Connect = Callable[[], Awaitable[AbstractConnection]]
+
+
+class LinkLost(Exception):
+    """The connection broke while a command was under way, or none could be made.
+
+    Attributes:
+        sent: False when the command certainly never left this process.
+    """
+
+    def __init__(self, message: str, *, sent: bool) -> None:
+        super().__init__(message)
+        self.sent = sent
+
+
+class Link:
+    """A connection that reconnects on the next call after it broke.
+
+    Args:
+        connect: makes a connected redis-py connection.
+        reply_timeout_s: longest silence of a server that owes a reply; then the connection counts as broken.
+    """
+
+    def __init__(self, connect: Connect, *, reply_timeout_s: float = 5.0) -> None:
+        self._connect = connect
+        self._reply_timeout_s = reply_timeout_s
+        self._connection: AbstractConnection | None = None
+        self._pending: deque[asyncio.Future[Reply]] = deque()
+        self._outbox: list[tuple[bytes, asyncio.Future[Reply]]] = []
+        self._writer: asyncio.Task[None] | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._replies_seen = 0
+        self._closed = False
+
+    def send(self, *args: Argument) -> asyncio.Future[Reply]:
+        """Queue one command; the future is its reply.
+
+        Raises (through the future):
+            LinkLost: see the module's text.
+            redis.exceptions.ResponseError: the server refused the command.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Reply] = loop.create_future()
+        if self._closed:
+            future.set_exception(LinkLost("the client is closed", sent=False))
+            return future
+        self._outbox.append((_pack(args), future))
+        if self._writer is None:
+            self._writer = loop.create_task(self._write_outbox())
+        return future
+
+    async def close(self) -> None:
+        """Drop the connection; calls under way fail with LinkLost."""
+        self._closed = True
+        writer = self._writer
+        await self._drop("the client is closed")
+        if writer is not None:
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+
+    async def _write_outbox(self) -> None:
+        try:
+            while self._outbox and not self._closed:
+                try:
+                    connection = self._connection or await self._open()
+                except (LinkLost, AuthenticationError) as exc:
+                    self._fail_outbox(exc)
+                    return
+                batch, self._outbox = self._outbox, []
+                self._pending.extend(future for _, future in batch)
+                self._watch()
+                try:
+                    await connection.send_packed_command([packed for packed, _ in batch], check_health=False)
+                except (RedisError, OSError) as exc:
+                    await self._drop(f"sending failed: {exc}")
+        finally:
+            self._writer = None
+            if self._closed:
+                self._fail_outbox(LinkLost("the client is closed", sent=False))
+
+    async def _open(self) -> AbstractConnection:
+        try:
+            connection = await self._connect()
+        except AuthenticationError:
+            raise
+        except (RedisError, OSError, asyncio.TimeoutError) as exc:
+            raise LinkLost(str(exc), sent=False) from exc
+        self._connection = connection
+        self._reader = asyncio.get_running_loop().create_task(self._read_replies(connection))
+        return connection
+
+    async def _read_replies(self, connection: AbstractConnection) -> None:
+        pending = self._pending
+        try:
+            while True:
+                error: ResponseError | None = None
+                reply: Reply = None
+                try:
+                    reply = await connection.read_response(disable_decoding=True)
+                except ResponseError as exc:
+                    error = exc
+                self._replies_seen += 1
+                future = pending.popleft()
+                if future.cancelled():
+                    continue
+                if error is not None:
+                    future.set_exception(error)
+                else:
+                    future.set_result(reply)
+        except (RedisError, OSError, IndexError) as exc:
+            await self._drop(f"the connection broke: {exc}", reader_ended=True)
+
+    def _watch(self) -> None:
+        """While replies are owed, look now and then whether any came."""
+        if self._watchdog is None:
+            loop = asyncio.get_running_loop()
+            self._watchdog = loop.call_later(self._reply_timeout_s, self._check_silence, self._replies_seen)
+
+    def _check_silence(self, seen: int) -> None:
+        self._watchdog = None
+        if not self._pending:
+            return
+        if self._replies_seen == seen:
+            task = asyncio.get_running_loop().create_task(self._drop(f"no reply in {self._reply_timeout_s:g} s"))
+            task.add_done_callback(lambda done: done.exception())
+        else:
+            self._watch()
+
+    async def _drop(self, why: str, *, reader_ended: bool = False) -> None:
+        connection, reader = self._connection, self._reader
+        self._connection = self._reader = None
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+            self._watchdog = None
+        lost, self._pending = self._pending, deque()
+        for future in lost:
+            if not future.done():
+                future.set_exception(LinkLost(why, sent=True))
+        if reader is not None and not reader_ended:
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+        if connection is not None:
+            with contextlib.suppress(RedisError, OSError):
+                await connection.disconnect(nowait=True)
+
+    def _fail_outbox(self, exc: Exception) -> None:
+        batch, self._outbox = self._outbox, []
+        for _, future in batch:
+            if not future.done():
+                future.set_exception(exc)
+
+
+def _pack_plain(args: Sequence[Argument]) -> bytes:
+    """A command in the Redis protocol (an array of bulk strings)."""
+    parts = [b"*%d\r\n" % len(args)]
+    for arg in args:
+        data = arg if isinstance(arg, bytes) else str(arg).encode()
+        parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
+    return b"".join(parts)
+
+
+try:
+    from hiredis import pack_command as _pack_fast
+except ImportError:  # the extra `fast` is not installed
+    _pack = _pack_plain
+else:
+
+    def _pack(args: Sequence[Argument]) -> bytes:
+        """A command in the Redis protocol, packed in C: a fifth of the time."""
+        return _pack_fast(tuple(args))

@@ -1,0 +1,187 @@
+"""Takes ready runs whenever there is room for them.
+
+A claim is made when there may be something to take: after a bell, after a settle that saw a ready run, after a
+claim that was cut short, and on the slow check. Never while one is under way; a bell that rings meanwhile is
+remembered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from redflow.engines.redis.clock import ServerClock
+from redflow.engines.redis.executor import Executor, monotonic
+from redflow.engines.redis.loops.deadlines import Deadline
+from redflow.engines.redis.runs import ClaimReply, RunScripts
+from redflow.errors import RedflowError
+from redflow.execution.threads import ThreadPool
+
+log = logging.getLogger("redflow")
+
+_CLAIM_CAP: Final = 100
+_LAST_CLAIM_S: Final = 2.0
+_GATHER_S: Final = 0.002
+"""How long freed slots may gather before a claim, so that a busy worker claims for several at once."""
+
+
+class Claimer:
+    """The loop that claims.
+
+    Args:
+        scripts: of the prefix.
+        worker: id of this worker.
+        queues: scoped names of the queues it serves.
+        executor: takes what is claimed.
+        threads: when all its places are stuck, nothing is claimed.
+        clock, due, lease: told what each reply says of the time and of the next deadlines.
+        concurrency: number of slots.
+        lease_ms: length of a lease.
+        check_s: the slow check, seconds.
+        register: called when Redis doesn't know this worker (any more).
+    """
+
+    def __init__(
+        self,
+        *,
+        scripts: RunScripts,
+        worker: str,
+        queues: list[str],
+        executor: Executor,
+        threads: ThreadPool,
+        clock: ServerClock,
+        due: Deadline,
+        lease: Deadline,
+        concurrency: int,
+        lease_ms: int,
+        check_s: float,
+        register: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._scripts = scripts
+        self._worker = worker
+        self._queues = queues
+        self._executor = executor
+        self._threads = threads
+        self._clock = clock
+        self._due = due
+        self._lease = lease
+        self._concurrency = concurrency
+        self._lease_ms = lease_ms
+        self._check_s = check_s
+        self._register = register
+        self._wake = asyncio.Event()
+        self._more = True
+        self._marked_idle = False
+        self._in_flight = False
+        self._flight: asyncio.Task[None] | None = None
+        self._passing: asyncio.Task[None] | None = None
+        self._warned_stuck = False
+
+    # -- what it is told ----------------------------------------------------------------------------------------
+
+    def ring(self) -> None:
+        """A bell: some queue has a ready run."""
+        self._more = True
+        self._wake.set()
+        if self.room() <= 0 and not self._in_flight:
+            self._passing = asyncio.get_running_loop().create_task(self._pass_bell())
+
+    def slot_freed(self) -> None:
+        """A run left its slot."""
+        self._wake.set()
+
+    def wants_idle_mark(self) -> bool:
+        """Whether a settle shall mark this worker idle if it finds nothing ready."""
+        return not self._marked_idle and not self._in_flight and not self._more
+
+    def settled(self, more: bool) -> None:
+        """What a settle saw in the queues."""
+        if more:
+            self._more = True
+            self._wake.set()
+        elif not self._in_flight and not self._more:
+            self._marked_idle = True
+
+    def room(self) -> int:
+        """Free slots; none while every thread is stuck."""
+        if self._threads.exhausted:
+            if not self._warned_stuck:
+                self._warned_stuck = True
+                log.error("all %d threads hang in steps that were given up; this worker claims nothing more", self._threads.size)
+            return 0
+        return self._concurrency - len(self._executor.held)
+
+    # -- the loop -----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Claim for ever."""
+        while True:
+            due_for_check = await self._wait()
+            room = self.room()
+            if room <= 0 or not (self._more or due_for_check):
+                continue
+            if room < max(1, self._concurrency // 4) and self._executor.held:
+                await asyncio.sleep(_GATHER_S)
+                room = self.room()
+            # Shielded: a claim whose reply nobody reads would leave its runs to their lease.
+            self._flight = asyncio.get_running_loop().create_task(self._claim(min(room, _CLAIM_CAP)))
+            await asyncio.shield(self._flight)
+
+    async def end(self) -> None:
+        """After the loop was cancelled: wait for the claim that is under way."""
+        if self._flight is not None and not self._flight.done():
+            await asyncio.wait({self._flight}, timeout=_LAST_CLAIM_S)
+
+    async def _wait(self) -> bool:
+        """Until something may be there to take; True when only the slow check is due."""
+        if self._more and self.room() > 0:
+            return False
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(self._check_s):
+                await self._wake.wait()
+        except asyncio.TimeoutError:
+            return True
+        return False
+
+    async def _claim(self, want: int) -> None:
+        if not self._queues:
+            self._more = False
+            return
+        self._in_flight, self._more = True, False
+        token = f"{self._worker}.{secrets.token_hex(4)}"
+        sent_at = monotonic()
+        try:
+            reply = await self._scripts.claim(self._worker, token, self._lease_ms, want, self._queues)
+            if reply is None:
+                await self._register()
+                self._more = True
+                return
+            self._take(reply, want, sent_at)
+        except RedflowError as exc:
+            log.warning("claiming failed: %s", exc)
+            self._more = True
+            await asyncio.sleep(min(1.0, self._check_s))
+        finally:
+            self._in_flight = False
+
+    def _take(self, reply: ClaimReply, want: int, sent_at: float) -> None:
+        self._clock.observe(reply.now)
+        self._due.set(reply.next_due)
+        self._lease.set(reply.next_lease)
+        self._marked_idle = len(reply.runs) < want and not reply.more
+        if reply.more:
+            self._more = True
+        for run in reply.runs:
+            self._executor.start(run, sent_at)
+
+    async def _pass_bell(self) -> None:
+        """Rung without a free slot: let another worker have it."""
+        try:
+            await self._scripts.pass_bell(self._worker, self._queues)
+            self._marked_idle = False
+        except RedflowError as exc:
+            log.debug("a bell could not be passed on: %s", exc)

@@ -1,0 +1,41 @@
+"""Removes finished runs whose retention is over, and fails runs that no worker has known for long."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from redflow.engines.redis.replies import as_list, as_text
+from redflow.engines.redis.runs import RunScripts
+from redflow.errors import RedflowError, UnknownWorkflowError, make_error_json
+
+log = logging.getLogger("redflow")
+
+_CHUNK: Final = 100
+STRAY_PATIENCE_MS: Final = 600_000
+"""How long a run whose workflow nobody knows is kept for a worker that does, ms (spec 6.1)."""
+
+
+async def clean_up(scripts: RunScripts, every_s: float) -> None:
+    """Clean up at once and then at each interval, for ever."""
+    while True:
+        try:
+            while await scripts.purge(None, _CHUNK) == _CHUNK:
+                await asyncio.sleep(0)
+            await fail_unknown(scripts, STRAY_PATIENCE_MS)
+        except RedflowError as exc:
+            log.warning("cleaning up failed: %s", exc)
+        await asyncio.sleep(every_s)
+
+
+async def fail_unknown(scripts: RunScripts, patience_ms: int) -> int:
+    """Fail the runs whose workflow was unknown everywhere for `patience_ms`; how many."""
+    failed = 0
+    names = as_list(await scripts.connection.read("ZRANGE", scripts.keys.strays, 0, 49))
+    for name in names:
+        length, rest = as_text(name).encode().split(b":", 1)
+        queue, workflow = rest[: int(length)].decode(), rest[int(length) + 1 :].decode()
+        error = make_error_json(UnknownWorkflowError(workflow)).encode()
+        failed += await scripts.fail_strays(queue, workflow, patience_ms, _CHUNK, error)
+    return failed

@@ -1,0 +1,172 @@
+"""Renews the leases of a worker from a thread of its own, with a connection and an event loop of its own.
+
+So a handler that blocks the worker's event loop does not lose its run. There are limits: a loop that hasn't
+answered for `loop_stall_limit_s`, or a step far past its time-out, lets go. A holder stops by its own monotonic
+clock before its lease can have run out, whatever the network says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Final
+
+from redflow.engines.redis.executor import Executor, monotonic
+from redflow.engines.redis.runs import Lease, RunScripts
+from redflow.errors import RedflowError
+
+log = logging.getLogger("redflow")
+
+_LOOP_BEAT_S: Final = 1.0
+
+
+class LeaseKeeper:
+    """The renewing thread.
+
+    Args:
+        scripts: of the prefix, over the worker's connection; the thread makes its own from it.
+        worker: id of this worker.
+        executor: what it holds; asked from the thread, told on the loop.
+        lease_ms: length of a lease.
+        alive_ms: how long the worker counts as alive after a heartbeat.
+        loop_stall_limit_s: silence of the event loop after which the leases are let go.
+        on_unregistered: called on the loop when Redis doesn't know this worker.
+    """
+
+    def __init__(
+        self,
+        *,
+        scripts: RunScripts,
+        worker: str,
+        executor: Executor,
+        lease_ms: int,
+        alive_ms: int,
+        loop_stall_limit_s: float,
+        on_unregistered: Callable[[], None],
+    ) -> None:
+        self._scripts = scripts
+        self._worker = worker
+        self._executor = executor
+        self._lease_ms = lease_ms
+        self._alive_ms = alive_ms
+        self._loop_stall_limit_s = loop_stall_limit_s
+        self._on_unregistered = on_unregistered
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        self._loop_beat = monotonic()
+        self._beat_timer: asyncio.TimerHandle | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._epoch = 0
+        self._stall_told = False
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._beat()
+        self._thread = threading.Thread(target=self._run, name="redflow-leases", daemon=True)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        if self._beat_timer is not None:
+            self._beat_timer.cancel()
+        thread = self._thread
+        if thread is not None:
+            while thread.is_alive():
+                await asyncio.sleep(0.005)
+
+    # -- on the event loop --------------------------------------------------------------------------------------
+
+    def _beat(self) -> None:
+        """Shows the thread that the loop still turns."""
+        self._loop_beat = monotonic()
+        self._stall_told = False
+        self._beat_timer = self._loop.call_later(_LOOP_BEAT_S, self._beat)
+
+    def _apply(self, leases: list[Lease], reasons: dict[int, str], sent_at: float) -> None:
+        for index, lease in enumerate(leases):
+            reason = reasons.get(index)
+            if reason == "lost":
+                if (held := self._executor.held.get(lease.run_id)) is not None and held.lease is lease:
+                    self._executor.interrupt(lease.run_id, "lost")
+                continue
+            self._executor.renewed(lease.run_id, sent_at)
+            if reason == "cancel":
+                self._executor.interrupt(lease.run_id, "canceled")
+
+    def _drop_expired(self) -> None:
+        limit = monotonic() - self._lease_ms / 1000
+        for held in list(self._executor.held.values()):
+            if held.renewed_at <= limit and not held.attempt.settling:
+                held.attempt.interrupt("lost")
+
+    # -- in the thread ------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        asyncio.run(self._keep())
+
+    async def _keep(self) -> None:
+        scripts = self._scripts.on(self._scripts.connection.twin())
+        period_s = self._lease_ms / 2000
+        failing = False
+        try:
+            while not self._stop.is_set():
+                if not await self._pause(period_s):
+                    break
+                if self._loop_is_stuck():
+                    continue
+                try:
+                    await self._renew(scripts)
+                    failing = False
+                except RedflowError as exc:
+                    if not failing:
+                        log.warning("leases could not be renewed: %s", exc)
+                    failing = True
+                    self._on_loop(self._drop_expired)
+        finally:
+            await scripts.connection.close()
+
+    async def _pause(self, seconds: float) -> bool:
+        """Sleep in short bits, so that a stop is noticed; False when it is."""
+        until = monotonic() + seconds
+        while (left := until - monotonic()) > 0:
+            if self._stop.is_set():
+                return False
+            await asyncio.sleep(min(left, 0.05))
+        return not self._stop.is_set()
+
+    async def _renew(self, scripts: RunScripts) -> None:
+        leases = [lease for lease, _ in self._executor.leases()]
+        sent_at = monotonic()
+        patience_s = max(0.05, self._lease_ms / 4000)
+        answer = await scripts.renew(self._worker, self._lease_ms, self._alive_ms, leases, patience_s=patience_s)
+        if answer is None:
+            self._on_loop(self._on_unregistered)
+            return
+        _now, epoch, reasons = answer
+        if epoch < self._epoch:
+            log.warning("Redis went back in time (a failover or a restored copy): all leases are given up")
+            reasons = dict.fromkeys(range(len(leases)), "lost")
+        self._epoch = epoch
+        self._on_loop(self._apply, leases, reasons, sent_at)
+
+    def _loop_is_stuck(self) -> bool:
+        silent_s = monotonic() - self._loop_beat
+        if silent_s < self._loop_stall_limit_s:
+            return False
+        if not self._stall_told:
+            self._stall_told = True
+            frame = sys._current_frames().get(self._loop_thread)
+            stack = "".join(traceback.format_stack(frame)) if frame is not None else "(unknown)"
+            log.error("the event loop hasn't answered for %.0f s; its leases are let go. It is at:\n%s", silent_s, stack)
+            self._on_loop(self._executor.interrupt_all, "lost")
+        return True
+
+    def _on_loop(self, call: Callable[..., object], *args: object) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call, *args)

@@ -1,0 +1,117 @@
+"""Makes a worker known, and mends the registry when it was reset or changed by somebody else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import orjson
+
+from redflow.definitions import AnyWorkflow
+from redflow.engines.redis.clock import ServerClock
+from redflow.engines.redis.definitions import Definitions
+from redflow.engines.redis.replies import as_int, as_list
+from redflow.engines.redis.runs import SERVER_TIME, RunScripts
+from redflow.engines.redis.scripts import verb
+from redflow.errors import RedflowError
+
+log = logging.getLogger("redflow")
+
+REGISTER_WORKER = verb("register_worker", args="now, worker, alive_ms, app, info", item="workflow")
+UNREGISTER_WORKER = verb("unregister_worker", args="worker", item="queue")
+
+ALIVE_MS: Final = 30_000
+"""How long a worker that says nothing counts as alive, ms, unless its lease is longer."""
+
+
+class Registrar:
+    """One worker's entry, and its app's workflows.
+
+    Args:
+        scripts: of the prefix.
+        definitions: metadata of workflows.
+        clock: told the server's time.
+        worker: id of this worker.
+        app: its app.
+        queues: scoped queues it serves.
+        concurrency: its slots; for people who look.
+        workflows: the registry's present content.
+        alive_ms: how long it counts as alive after a heartbeat.
+    """
+
+    def __init__(
+        self,
+        *,
+        scripts: RunScripts,
+        definitions: Definitions,
+        clock: ServerClock,
+        worker: str,
+        app: str,
+        queues: Sequence[str],
+        concurrency: int,
+        workflows: Callable[[], Sequence[AnyWorkflow]],
+        alive_ms: int,
+    ) -> None:
+        self._scripts = scripts
+        self._definitions = definitions
+        self._clock = clock
+        self._worker = worker
+        self._app = app
+        self._queues = queues
+        self._concurrency = concurrency
+        self._workflows = workflows
+        self._alive_ms = alive_ms
+        self._started_at: int | None = None
+
+    async def register(self) -> None:
+        """Make this worker known."""
+        info = {
+            "queues": list(self._queues),
+            "concurrency": self._concurrency,
+            "host": platform.node(),
+            "pid": os.getpid(),
+        }
+        args = (
+            SERVER_TIME,
+            self._worker,
+            self._alive_ms,
+            self._app,
+            orjson.dumps(info),
+            *(definition.name for definition in self._workflows()),
+        )
+        scripts = self._scripts
+        now, _epoch = as_list(await scripts.connection.call(REGISTER_WORKER, scripts.keys.base, args))
+        self._clock.observe(as_int(now))
+        if self._started_at is None:
+            self._started_at = as_int(now)
+
+    async def sync(self) -> None:
+        """Write the metadata of the registry's workflows."""
+        await self._definitions.sync(self._workflows(), self._app, self._started_at)
+
+    async def unregister(self) -> None:
+        """Say goodbye."""
+        scripts = self._scripts
+        args = (self._worker, *self._queues)
+        await scripts.connection.call(UNREGISTER_WORKER, scripts.keys.base, args, patience_s=0.5)
+
+    async def keep(self, every_s: float) -> None:
+        """Look at each interval whether the metadata is still there, for ever."""
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                await self.mend()
+            except (RedflowError, ValueError) as exc:
+                log.warning("the registry could not be mended: %s", exc)
+
+    async def mend(self) -> None:
+        """Write the metadata again where it is missing or tells another queue or app."""
+        workflows = list(self._workflows())
+        stored = await self._definitions.apps([definition.name for definition in workflows])
+        if any(found != (self._app, d.options.queue) for found, d in zip(stored, workflows, strict=True)):
+            await self.register()
+            await self.sync()

@@ -1,0 +1,136 @@
+-- verb: claim_runs
+-- purpose: take up to `want` ready runs under a lease, each with all that its attempt needs
+-- keys: 1 base
+-- args: now, worker, token, lease_ms, want, retention, queue_count
+-- item: queue
+-- replies: {now, next_due, next_lease, more, {id, fence, attempt, flat record} ...}; or 'unregistered'
+-- Sent again with the same token it answers the same runs, so a lost reply loses nothing.
+-- Runs that stand in line, are canceled or are unknown here are set aside on the way, at most 200 a call.
+-- include: server_now
+-- include: set_status
+-- include: line_key
+-- include: finish_run
+-- include: ring_bell
+local base = KEYS[1]
+local now = server_now(ARGV[1])
+local worker, token, lease_ms, want = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local retention, queue_count = ARGV[6], tonumber(ARGV[7])
+local knows, facts, taken, looked = {}, {}, {}, 0
+
+local function knows_workflow(name)
+  if knows[name] == nil then knows[name] = redis.call('SISMEMBER', base .. 'knows:' .. worker, name) == 1 end
+  return knows[name]
+end
+
+local function has_slot(workflow)
+  if not facts[workflow] then
+    local limit = tonumber(redis.call('HGET', base .. 'meta:' .. workflow, 'max_concurrency') or '')
+    facts[workflow] = { limit = limit }
+  end
+  local limit = facts[workflow].limit
+  return not limit or redis.call('ZCARD', base .. 'idx:running:' .. workflow) < limit
+end
+
+local function set_aside(kind, workflow, queue, id, score)
+  redis.call('ZADD', line_key(base, kind, queue, workflow), score, id)
+  if kind == 'line' then
+    redis.call('SADD', base .. 'lined:' .. workflow, queue)
+    redis.call('SADD', base .. 'lined', workflow)
+  else
+    redis.call('ZADD', base .. 'strays', 'NX', now, #queue .. ':' .. queue .. ':' .. workflow)
+  end
+end
+
+local function start(id, run, attempt, fence, fresh)
+  local key = base .. 'run:' .. id
+  local fields = { 'n', fence, 'k', token }
+  if run[2] == 'queued' then
+    set_status(base, id, run[1], run[3], 'queued', 'running')
+    if not run[9] then
+      attempt = attempt + 1
+      fields[5], fields[6], fields[7], fields[8] = 'a', attempt, run[10] and 'b' or 't', string.format('%d', now)
+    else
+      redis.call('HDEL', key, 'r')
+    end
+  end
+  redis.call('HSET', key, unpack(fields))
+  redis.call('ZADD', base .. 'leases', now + lease_ms, id)
+  if not fresh then return { id, fence, attempt, redis.call('HGETALL', key) } end
+  return { id, fence, attempt, { 'w', run[1], 'c', run[3], 'q', run[4], 'm', run[11], 'i', run[12], 't',
+    string.format('%d', now) } }
+end
+
+local function take(queue, id, score)
+  local run = redis.call('HMGET', base .. 'run:' .. id, 'w', 's', 'c', 'q', 'a', 'n', 'cr', 'z', 'r', 't', 'm', 'i')
+  local workflow, status = run[1], run[2]
+  if status ~= 'queued' and status ~= 'running' then return end
+  if not knows_workflow(workflow) then return set_aside('stray', workflow, queue, id, score) end
+  if run[7] then
+    return finish_run(base, id, { workflow = workflow, status = status, created = run[3] }, 'canceled', nil, now, retention)
+  end
+  if status == 'queued' and not has_slot(workflow) then return set_aside('line', workflow, queue, id, score) end
+  local attempt = tonumber(run[5] or '0')
+  taken[#taken + 1] = start(id, run, attempt, tonumber(run[6] or '0') + 1, attempt == 0)
+end
+
+local function take_from(key, queue)
+  while #taken < want and looked < 200 do
+    local popped = redis.call('ZPOPMIN', key, math.min(want - #taken, 200 - looked))
+    if #popped == 0 then return end
+    for i = 1, #popped, 2 do
+      looked = looked + 1
+      take(queue, popped[i], popped[i + 1])
+    end
+  end
+end
+
+local function take_strays(serves)
+  for _, name in ipairs(redis.call('ZRANGE', base .. 'strays', 0, 49)) do
+    local length, rest = string.match(name, '^(%d+):(.*)$')
+    local queue, workflow = string.sub(rest, 1, tonumber(length)), string.sub(rest, tonumber(length) + 2)
+    if serves[queue] and knows_workflow(workflow) then
+      local key = line_key(base, 'stray', queue, workflow)
+      take_from(key, queue)
+      if redis.call('EXISTS', key) == 0 then redis.call('ZREM', base .. 'strays', name) end
+    end
+  end
+end
+
+local function answer_again(ids)
+  for id in string.gmatch(ids, '%x+') do
+    local run = redis.call('HMGET', base .. 'run:' .. id, 's', 'k', 'n', 'a')
+    if run[1] == 'running' and run[2] == token then
+      taken[#taken + 1] = { id, tonumber(run[3]), tonumber(run[4]), redis.call('HGETALL', base .. 'run:' .. id) }
+    end
+  end
+end
+
+if redis.call('EXISTS', base .. 'knows:' .. worker) == 0 then return 'unregistered' end
+local last = redis.call('HMGET', base .. 'worker:' .. worker, 'claim', 'claimed')
+if last[1] == token then
+  answer_again(last[2])
+else
+  local serves = {}
+  for i = 8, 7 + queue_count do serves[ARGV[i]] = true end
+  if redis.call('EXISTS', base .. 'strays') == 1 then take_strays(serves) end
+  for i = 8, 7 + queue_count do take_from(base .. 'ready:' .. ARGV[i], ARGV[i]) end
+  local ids = {}
+  for i, run in ipairs(taken) do ids[i] = run[1] end
+  if #ids > 0 then redis.call('HSET', base .. 'worker:' .. worker, 'claim', token, 'claimed', table.concat(ids, ' ')) end
+end
+local more = 0
+if looked >= 200 and #taken < want then more = 1 end
+for i = 8, 7 + queue_count do
+  local idle = base .. 'idle:' .. ARGV[i]
+  if #taken < want and more == 0 then
+    redis.call('SADD', idle, worker)
+    redis.call('EXPIRE', idle, 3600)
+  else
+    redis.call('SREM', idle, worker)
+  end
+end
+local due = redis.call('ZRANGE', base .. 'due', 0, 0, 'WITHSCORES')
+local lease = redis.call('ZRANGE', base .. 'leases', 0, 0, 'WITHSCORES')
+local reply = { now, due[2] or '', lease[2] or '', more }
+for _, run in ipairs(taken) do reply[#reply + 1] = run end
+return reply

@@ -1,0 +1,23 @@
+-- The end of a run, whoever decides it: status, time, result, retention, waiters, and its slot for the next.
+-- run = {workflow, status, created}; payload = output or error as stored (nil for a canceled run).
+-- include: set_status
+-- include: store_payload
+-- include: tell_waiters
+-- include: hand_over
+local function finish_run(base, id, run, to, payload, now, retention)
+  local key = base .. 'run:' .. id
+  set_status(base, id, run.workflow, run.created, run.status, to)
+  redis.call('ZREM', base .. 'leases', id)
+  redis.call('HDEL', key, 'd', 'r', 'x', 'z', 'u', to == 'succeeded' and 'e' or 'o', to == 'canceled' and 'e' or 'o')
+  if to == 'succeeded' then
+    redis.call('HSET', key, 'f', now, 'o', store_payload(base, id, 'o', payload))
+  elseif to == 'failed' then
+    redis.call('HSET', key, 'f', now, 'e', store_payload(base, id, 'e', payload))
+  else
+    redis.call('HSET', key, 'f', now)
+  end
+  redis.call('RPUSH', base .. 'expiry:' .. retention, id)
+  redis.call('SADD', base .. 'retentions', retention)
+  tell_waiters(base, id, to, payload)
+  if run.status == 'running' then hand_over(base, run.workflow) end
+end

@@ -1,0 +1,17 @@
+-- The only place that writes a run's status. Moves the run between the (status, workflow) indexes too, so
+-- that counts and lists can't drift from the records. from = '' for a run that is being created.
+local function set_status(base, id, workflow, created, from, to)
+  local allowed = {
+    ['new'] = { queued = true, scheduled = true },
+    scheduled = { queued = true, canceled = true },
+    queued = { running = true, canceled = true, failed = true },
+    running = { succeeded = true, failed = true, canceled = true, scheduled = true },
+  }
+  local row = allowed[from == '' and 'new' or from]
+  if not (row and row[to]) then
+    error('redflow: illegal transition ' .. from .. ' -> ' .. to .. ' of run ' .. id)
+  end
+  if from ~= '' then redis.call('ZREM', base .. 'idx:' .. from .. ':' .. workflow, id) end
+  redis.call('HSET', base .. 'run:' .. id, 's', to)
+  redis.call('ZADD', base .. 'idx:' .. to .. ':' .. workflow, created, id)
+end

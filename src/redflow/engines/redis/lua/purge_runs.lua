@@ -1,0 +1,30 @@
+-- verb: purge_runs
+-- purpose: remove finished runs whose retention is over: record, steps, traces, payloads, index entries
+-- keys: 1 base
+-- args: now, limit
+-- replies: how many runs were removed
+-- Each retention has a list of its own in the order of finishing, so that only heads are looked at.
+-- include: server_now
+local base = KEYS[1]
+local now, limit, purged = server_now(ARGV[1]), tonumber(ARGV[2]), 0
+
+local function purge_head(key, retention)
+  local id = redis.call('LINDEX', key, 0)
+  if not id then return false end
+  local r = redis.call('HMGET', base .. 'run:' .. id, 'f', 's', 'w')
+  if r[1] and tonumber(r[1]) + retention > now then return false end
+  redis.call('LPOP', key)
+  if r[1] then
+    redis.call('ZREM', base .. 'idx:' .. r[2] .. ':' .. r[3], id)
+    redis.call('UNLINK', base .. 'run:' .. id, base .. 'big:' .. id, base .. 'waiters:' .. id)
+    purged = purged + 1
+  end
+  return true
+end
+
+for _, retention in ipairs(redis.call('SMEMBERS', base .. 'retentions')) do
+  local key = base .. 'expiry:' .. retention
+  while purged < limit and purge_head(key, tonumber(retention)) do end
+  if redis.call('EXISTS', key) == 0 then redis.call('SREM', base .. 'retentions', retention) end
+end
+return purged

@@ -1,0 +1,42 @@
+-- verb: register_workflow
+-- purpose: write a workflow's metadata and let the runs in that were parked until it is known
+-- keys: 1 base
+-- args: now, name, app, queue, max_concurrency, max_attempts, version, meta
+-- replies: ok | more (call again: parked runs are left) | older (a worker that started later has written it) | other_app, app
+-- version = the start of the worker that registers, ms (server time); '' is never older.
+-- include: server_now
+-- include: enqueue_run
+-- include: hand_over
+-- include: scope_queue
+local base, name, app = KEYS[1], ARGV[2], ARGV[3]
+local now, key, parked = server_now(ARGV[1]), KEYS[1] .. 'meta:' .. ARGV[2], KEYS[1] .. 'parked:' .. ARGV[2]
+local old = redis.call('HMGET', key, 'app', 'version', 'max_concurrency', 'meta')
+
+local function other_app_is_alive()
+  if not old[1] or old[1] == app then return false end
+  for _, worker in ipairs(redis.call('ZRANGEBYSCORE', base .. 'workers', now, '+inf', 'LIMIT', 0, 200)) do
+    if redis.call('HGET', base .. 'worker:' .. worker, 'app') == old[1]
+      and redis.call('SISMEMBER', base .. 'knows:' .. worker, name) == 1 then return true end
+  end
+  return false
+end
+
+if other_app_is_alive() then return { 'other_app', old[1] } end
+if ARGV[7] ~= '' and old[2] and tonumber(old[2]) > tonumber(ARGV[7]) then return { 'older' } end
+redis.call('SADD', base .. 'metas', name)
+redis.call('HSET', key, 'app', app, 'queue', ARGV[4], 'max_attempts', ARGV[6], 'meta', ARGV[8], 'updated', now)
+if ARGV[7] ~= '' then redis.call('HSET', key, 'version', ARGV[7]) end
+if ARGV[5] ~= '' then redis.call('HSET', key, 'max_concurrency', ARGV[5]) else redis.call('HDEL', key, 'max_concurrency') end
+local waiting = redis.call('ZPOPMIN', parked, 200)
+for i = 1, #waiting, 2 do
+  local run = base .. 'run:' .. waiting[i]
+  local queue = redis.call('HGET', run, 'q')
+  if queue then
+    queue = scope_queue(queue, app)
+    redis.call('HSET', run, 'q', queue)
+    redis.call('HDEL', run, 'u')
+    enqueue_run(base, waiting[i], queue, false)
+  end
+end
+hand_over(base, name)
+return { redis.call('EXISTS', parked) == 1 and 'more' or 'ok' }

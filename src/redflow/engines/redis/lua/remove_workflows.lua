@@ -1,0 +1,27 @@
+-- verb: remove_workflows
+-- purpose: drop the metadata of an app's workflows that its registry no longer has and no live worker lists
+-- keys: 1 base
+-- args: now, app, quiet_ms
+-- item: workflow (still in the registry)
+-- replies: the names removed
+-- A worker counts as alive for quiet_ms after its last heartbeat, so that two services sharing an app keep each other's.
+-- include: server_now
+local base, app = KEYS[1], ARGV[2]
+local now, kept, removed = server_now(ARGV[1]), {}, {}
+for i = 4, #ARGV do kept[ARGV[i]] = true end
+
+local function listed(name)
+  for _, worker in ipairs(redis.call('ZRANGEBYSCORE', base .. 'workers', now - tonumber(ARGV[3]), '+inf', 'LIMIT', 0, 200)) do
+    if redis.call('SISMEMBER', base .. 'knows:' .. worker, name) == 1 then return true end
+  end
+  return false
+end
+
+for _, name in ipairs(redis.call('SMEMBERS', base .. 'metas')) do
+  if not kept[name] and redis.call('HGET', base .. 'meta:' .. name, 'app') == app and not listed(name) then
+    redis.call('DEL', base .. 'meta:' .. name)
+    redis.call('SREM', base .. 'metas', name)
+    removed[#removed + 1] = name
+  end
+end
+return removed

@@ -1,0 +1,85 @@
+"""Reads, and nothing else. Payloads that are stored apart are put back in their places."""
+
+from __future__ import annotations
+
+from redflow.domain.run import stored_run_id
+from redflow.domain.step import FIELD_PREFIX
+from redflow.engines.redis.connection import Connection
+from redflow.engines.redis.keys import Keys
+from redflow.engines.redis.records import HEADER_FIELDS, attempt_traces, run_state, step_states
+from redflow.engines.redis.replies import as_fields, as_int, as_list, as_text
+from redflow.types import ALL_STATUSES, AttemptTrace, RunState, RunStats, StepState
+
+_STEP = FIELD_PREFIX.encode()
+
+
+class Queries:
+    """What can be asked about runs and workflows under one prefix."""
+
+    def __init__(self, connection: Connection, keys: Keys) -> None:
+        self._connection = connection
+        self._keys = keys
+
+    async def run(self, run_id: str) -> RunState | None:
+        """One run; None if there is none of that id."""
+        stored = stored_run_id(run_id)
+        if stored is None:
+            return None
+        values = as_list(await self._connection.read("HMGET", self._keys.run(stored), *HEADER_FIELDS))
+        record = {name.encode(): v for name, v in zip(HEADER_FIELDS, values, strict=True) if isinstance(v, bytes)}
+        if b"s" not in record:
+            return None
+        await self._fill_in(stored, record, header_only=True)
+        return run_state(stored, record)
+
+    async def steps(self, run_id: str) -> list[StepState]:
+        """The steps of a run, by seq; [] if there is no such run."""
+        stored, record = await self._whole(run_id)
+        return step_states(record, stored) if record else []
+
+    async def attempts(self, run_id: str) -> list[AttemptTrace]:
+        """The finished attempts of a run; [] if there is no such run."""
+        stored, record = await self._whole(run_id)
+        return attempt_traces(record, stored) if record else []
+
+    async def stats(self) -> RunStats:
+        """How many runs there are, by status."""
+        workflows = [as_text(name) for name in as_list(await self._connection.read("SMEMBERS", self._keys.workflows))]
+        counts = await self._connection.read_many(
+            [("ZCARD", self._keys.index(status, workflow)) for status in ALL_STATUSES for workflow in workflows]
+        )
+        by_status = {
+            status: sum(as_int(n) for n in counts[i * len(workflows) : (i + 1) * len(workflows)])
+            for i, status in enumerate(ALL_STATUSES)
+        }
+        return {"total": sum(by_status.values()), "by_status": by_status}
+
+    async def _whole(self, run_id: str) -> tuple[str, dict[bytes, bytes]]:
+        stored = stored_run_id(run_id)
+        if stored is None:
+            return "", {}
+        record = as_fields(await self._connection.read("HGETALL", self._keys.run(stored)))
+        if b"s" not in record:
+            return stored, {}
+        await self._fill_in(stored, record, header_only=False)
+        return stored, record
+
+    async def _fill_in(self, stored: str, record: dict[bytes, bytes], *, header_only: bool) -> None:
+        apart = [
+            field
+            for field, value in record.items()
+            if value.endswith(b"@") and (value == b"@" or (not header_only and _is_apart(field, value)))
+        ]
+        if not apart:
+            return
+        payloads = as_list(await self._connection.read("HMGET", self._keys.big(stored), *apart))
+        for field, payload in zip(apart, payloads, strict=True):
+            if isinstance(payload, bytes):
+                record[field] = record[field][:-1] + payload
+
+
+def _is_apart(field: bytes, value: bytes) -> bool:
+    """Whether a packed value ends in the mark for 'stored apart', and not in a payload that ends in that sign."""
+    if field.startswith(_STEP):
+        return len(value.split(b" ", 5)) == 6 and value.split(b" ", 5)[5] == b"@"
+    return field.startswith(b"a:") and value.split(b" ", 1)[-1] == b"@"

@@ -1,0 +1,221 @@
+"""Reads a run's record: what users see of it (RunState, StepState, AttemptTrace), and what an attempt needs.
+
+A record with a broken field never takes others down: the field is left out and logged by its run and name.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+import orjson
+
+from redflow.domain.outcome import Retry
+from redflow.domain.payload import decode, unpack
+from redflow.domain.run import public_run_id
+from redflow.domain.step import FIELD_PREFIX, StepRecord, pack_header, unpack_step
+from redflow.engines.redis.runs import ClaimedRun
+from redflow.errors import SerializedError
+from redflow.execution.journal import Claim
+from redflow.types import AttemptTrace, JsonData, RunState, RunStatus, StepState, StepTrace
+
+log = logging.getLogger("redflow")
+
+Record = Mapping[bytes, bytes]
+
+HEADER_FIELDS: Final = ("w", "q", "s", "a", "m", "c", "t", "f", "d", "b", "cr", "cw", "p", "i", "o", "e")
+"""The fields of `get_run`, in the order they are asked for."""
+
+_STEP_PREFIX: Final = FIELD_PREFIX.encode()
+_STATUSES: Final[dict[bytes, RunStatus]] = {
+    b"scheduled": "scheduled",
+    b"queued": "queued",
+    b"running": "running",
+    b"succeeded": "succeeded",
+    b"failed": "failed",
+    b"canceled": "canceled",
+}
+
+
+def claim_of(run: ClaimedRun) -> Claim:
+    """A claimed run as an attempt needs it."""
+    record = run.record
+    created_at = int(record[b"c"])
+    return Claim(
+        run_id=public_run_id(run.lease.run_id),
+        workflow=record[b"w"].decode(),
+        queue=record[b"q"].decode(),
+        attempt=run.attempt,
+        max_attempts=int(record.get(b"m", b"3")),
+        created_at=created_at,
+        input_json=record[b"i"],
+        steps=steps_of(record, run.lease.run_id) if len(record) > 6 else {},
+        decided_failure=record.get(b"z"),
+        started_at=int(record.get(b"b") or record.get(b"t") or created_at),
+    )
+
+
+def steps_of(record: Record, run_id: str) -> dict[str, StepRecord]:
+    """The steps of a record, by name."""
+    created_at = int(record[b"c"])
+    steps: dict[str, StepRecord] = {}
+    for field, packed in record.items():
+        if field.startswith(_STEP_PREFIX):
+            name = field[len(_STEP_PREFIX) :].decode(errors="replace")
+            try:
+                steps[name] = unpack_step(name, packed, created_at)
+            except ValueError as exc:
+                log.error("run %s: %s", run_id, exc)
+    return steps
+
+
+def status_of(raw: bytes) -> RunStatus:
+    """A stored status.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return _STATUSES[raw]
+    except KeyError:
+        raise ValueError(f"unknown status {raw[:40]!r}") from None
+
+
+def stored_json(raw: bytes) -> JsonData:
+    """A stored payload as users see it."""
+    return decode(unpack(raw))
+
+
+def stored_error(raw: bytes) -> SerializedError:
+    """A stored error: plain data, nothing is built by a name in it."""
+    error: SerializedError = decode(unpack(raw))  # type: ignore[assignment] # reason: see docs/internals/typing-allowlist
+    return error
+
+
+def run_state(run_id: str, record: Record) -> RunState:
+    """What `get_run` gives."""
+    state: RunState = {
+        "id": public_run_id(run_id),
+        "workflow": record[b"w"].decode(),
+        "queue": record[b"q"].decode(),
+        "status": status_of(record[b"s"]),
+        "input": stored_json(record[b"i"]),
+        "attempt": int(record.get(b"a", b"0")),
+        "max_attempts": int(record.get(b"m", b"3")),
+        "created_at": int(record[b"c"]),
+    }
+    if b"o" in record:
+        state["output"] = stored_json(record[b"o"])
+    if b"e" in record:
+        state["error"] = stored_error(record[b"e"])
+    if b"d" in record:
+        state["available_at"] = int(record[b"d"])
+    if b"t" in record:
+        state["started_at"] = int(record[b"t"])
+    if b"f" in record:
+        state["finished_at"] = int(record[b"f"])
+    if b"cr" in record:
+        state["cancel_requested_at"] = int(record[b"cr"])
+    if b"cw" in record:
+        state["cancel_reason"] = record[b"cw"].decode()
+    if b"p" in record:
+        state["parent_run_id"] = record[b"p"].decode()
+    return state
+
+
+def step_states(record: Record, run_id: str) -> list[StepState]:
+    """What `get_run_steps` gives, by seq."""
+    states: list[StepState] = []
+    for step in sorted(steps_of(record, run_id).values(), key=lambda step: step.seq):
+        state: StepState = {
+            "name": step.name,
+            "status": step.status,
+            "seq": step.seq,
+            "attempt": step.attempt,
+            "started_at": step.started_at,
+        }
+        if step.finished_at is not None:
+            state["finished_at"] = step.finished_at
+        if step.status == "succeeded":
+            state["output"] = stored_json(step.payload)
+        elif step.status != "running":
+            state["error"] = stored_error(step.payload)
+        elif step.due_at is not None:
+            state["wait_until_at"] = step.due_at
+        states.append(state)
+    return states
+
+
+def attempt_traces(record: Record, run_id: str) -> list[AttemptTrace]:
+    """What `get_run_attempts` gives.
+
+    A failed attempt left a trace of its own. The last one is told by the run and the steps it wrote.
+    """
+    steps = steps_of(record, run_id)
+    last = int(record.get(b"a", b"0"))
+    traces: list[AttemptTrace] = []
+    for number in range(1, last + 1):
+        raw = record.get(f"a:{number}".encode())
+        if raw is not None:
+            traces.append(_failed_attempt(number, raw, steps))
+    if b"f" in record and last > 0 and f"a:{last}".encode() not in record:
+        traces.append(_last_attempt(last, record, steps))
+    return traces
+
+
+def pack_trace(outcome: Retry, started_at: int) -> bytes:
+    """What is kept of a failed attempt beyond the record: its error, and the steps that the next one overwrites."""
+    steps = [[step.name, pack_header(step, 0), unpack(step.payload).decode()] for step in outcome.steps]
+    return orjson.dumps([started_at, unpack(outcome.error_json).decode(), steps])
+
+
+def _failed_attempt(number: int, raw: bytes, steps: Mapping[str, StepRecord]) -> AttemptTrace:
+    finished, text = raw.split(b" ", 1)
+    started_at, error_json, kept = orjson.loads(text)
+    ended = [step for step in steps.values() if step.attempt == number and step.status == "succeeded"]
+    ended += [unpack_step(name, header.encode() + payload.encode(), 0) for name, header, payload in kept]
+    return {
+        "attempt": number,
+        "status": "failed",
+        "started_at": started_at,
+        "finished_at": int(finished),
+        "steps": _step_traces(ended),
+        "error": orjson.loads(error_json),
+    }
+
+
+def _last_attempt(number: int, record: Record, steps: Mapping[str, StepRecord]) -> AttemptTrace:
+    status = status_of(record[b"s"])
+    assert status in ("succeeded", "failed", "canceled")
+    trace: AttemptTrace = {
+        "attempt": number,
+        "status": status,
+        "started_at": int(record.get(b"b") or record[b"t"]),
+        "finished_at": int(record[b"f"]),
+        "steps": _step_traces([s for s in steps.values() if s.attempt == number and s.status != "running"]),
+    }
+    if status == "succeeded":
+        trace["output"] = stored_json(record[b"o"])
+    elif status == "failed":
+        trace["error"] = stored_error(record[b"e"])
+    return trace
+
+
+def _step_traces(steps: list[StepRecord]) -> list[StepTrace]:
+    traces: list[StepTrace] = []
+    for step in sorted(steps, key=lambda step: step.seq):
+        trace: StepTrace = {
+            "name": step.name,
+            "seq": step.seq,
+            "status": step.status,
+            "attempt": step.attempt,
+            "started_at": step.started_at,
+            "finished_at": step.finished_at if step.finished_at is not None else step.started_at,
+        }
+        if step.status == "succeeded":
+            trace["output"] = stored_json(step.payload)
+        else:
+            trace["error"] = stored_error(step.payload)
+        traces.append(trace)
+    return traces

@@ -1,0 +1,58 @@
+"""Narrows what a server answered to what a verb's contract promises."""
+
+from __future__ import annotations
+
+from redflow.engines.redis.link import Reply
+from redflow.errors import RedflowError
+
+
+def as_list(reply: Reply) -> list[Reply]:
+    """The reply as a list.
+
+    Raises:
+        RedflowError: it is something else, so the server runs another version of the script.
+    """
+    if isinstance(reply, list):
+        return reply
+    raise _unexpected(reply, "a list")
+
+
+def as_int(reply: Reply) -> int:
+    """The reply as an integer; text of one is accepted, since Lua and scores give either."""
+    if isinstance(reply, int):
+        return reply
+    if isinstance(reply, bytes):
+        return int(float(reply))
+    raise _unexpected(reply, "an integer")
+
+
+def as_bytes(reply: Reply) -> bytes:
+    """The reply as bytes."""
+    if isinstance(reply, bytes):
+        return reply
+    raise _unexpected(reply, "text")
+
+
+def as_text(reply: Reply) -> str:
+    """The reply as text."""
+    return as_bytes(reply).decode()
+
+
+def time_or_none(reply: Reply) -> int | None:
+    """A time in ms, where empty text means none."""
+    return None if reply in (b"", None) else as_int(reply)
+
+
+def as_fields(reply: Reply) -> dict[bytes, bytes]:
+    """A flat list of names and values as a dict."""
+    flat = as_list(reply)
+    return {as_bytes(name): value if isinstance(value, bytes) else str(value).encode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
+
+
+def as_reasons(flat: list[Reply]) -> dict[int, str]:
+    """What a batch verb tells of single items: index -> reason."""
+    return {as_int(index): as_text(reason) for index, reason in zip(flat[::2], flat[1::2], strict=True)}
+
+
+def _unexpected(reply: Reply, wanted: str) -> RedflowError:
+    return RedflowError(f"unexpected reply from the server: {wanted} was expected, got {str(reply)[:200]!r}")

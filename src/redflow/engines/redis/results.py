@@ -1,0 +1,150 @@
+"""Waits for the end of runs by notification: one push channel for all waits of a client.
+
+A wait registers the client at the run, then reads it once: whatever the order in which the end and the wait come,
+one of the two sees the other. A slow check is the net under a lost notification.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import Final
+
+from redflow.domain.run import stored_run_id
+from redflow.engine import RunEnd
+from redflow.engines.redis.connection import Connection
+from redflow.engines.redis.keys import Keys
+from redflow.engines.redis.records import status_of, stored_error, stored_json
+from redflow.engines.redis.replies import as_list
+from redflow.engines.redis.signals import Signals
+from redflow.errors import RedflowError
+from redflow.types import TERMINAL_STATUSES
+
+CHECK_EVERY_S: Final = 2.0
+_ABSENT_FOR_S: Final = 1.0
+_REGISTRATION_TTL_S: Final = 300
+
+
+class Results:
+    """The waits of one client."""
+
+    def __init__(self, connection: Connection, keys: Keys) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._client = secrets.token_hex(6)
+        self._waits: dict[str, set[asyncio.Future[RunEnd | None]]] = {}
+        self._signals: Signals | None = None
+        self._opening = asyncio.Lock()
+
+    async def end_of(self, run_id: str, timeout_s: float) -> RunEnd | None:
+        """How the run ended; None when it hasn't within `timeout_s` seconds.
+
+        Raises:
+            RedflowError: it was absent for a second.
+        """
+        stored = stored_run_id(run_id)
+        if stored is None:
+            raise RedflowError(f"Run not found: {run_id}")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        absent_since: float | None = None
+        seen = False
+        if timeout_s > 0:
+            await self._listen()
+        while True:
+            future: asyncio.Future[RunEnd | None] = loop.create_future()
+            self._waits.setdefault(stored, set()).add(future)
+            try:
+                end, exists = await self._look(stored, register=timeout_s > 0)
+                if end is not None:
+                    return end
+                left = deadline - loop.time()
+                if exists:
+                    seen, absent_since, pause = True, None, CHECK_EVERY_S
+                else:
+                    absent_since = loop.time() if absent_since is None else absent_since
+                    if loop.time() - absent_since >= _ABSENT_FOR_S:
+                        raise RedflowError(f"{'Run state unavailable' if seen else 'Run not found'}: {run_id}")
+                    pause = 0.1
+                if left <= 0:
+                    return None
+                done, _ = await asyncio.wait({future}, timeout=min(left, pause))
+                if done and (end := future.result()) is not None:
+                    return end
+            finally:
+                self._forget(stored, future)
+
+    async def close(self) -> None:
+        """Stop listening."""
+        if self._signals is not None:
+            await self._signals.close()
+            self._signals = None
+
+    async def _listen(self) -> None:
+        if self._signals is not None and self._signals.alive:
+            return
+        async with self._opening:
+            if self._signals is None:
+                channels = [self._keys.client_channel(self._client)]
+                self._signals = Signals(self._connection, channels, self._heard, self._look_again)
+            await self._signals.open()
+
+    async def _look(self, stored: str, *, register: bool) -> tuple[RunEnd | None, bool]:
+        """(how it ended if it has, whether it exists); registers this client first, in the same trip."""
+        read = ("HMGET", self._keys.run(stored), "s", "o", "e", "cw")
+        if register:
+            waiters = self._keys.waiters(stored)
+            replies = await self._connection.read_many(
+                [("SADD", waiters, self._client), ("EXPIRE", waiters, _REGISTRATION_TTL_S), read]
+            )
+            values = as_list(replies[2])
+        else:
+            values = as_list(await self._connection.read(*read))
+        status, output, error, reason = (value if isinstance(value, bytes) else None for value in values)
+        if status is None:
+            return None, False
+        if status.decode() not in TERMINAL_STATUSES:
+            return None, True
+        return await self._end(stored, status, output if output is not None else error, reason), True
+
+    async def _end(self, stored: str, status: bytes, payload: bytes | None, reason: bytes | None) -> RunEnd:
+        if payload == b"@":
+            field = "o" if status == b"succeeded" else "e"
+            whole = await self._connection.read("HGET", self._keys.big(stored), field)
+            payload = whole if isinstance(whole, bytes) else None
+        return _run_end(status, payload, reason)
+
+    def _heard(self, channel: str, message: bytes) -> None:
+        run_id, status, payload = message.split(b" ", 2)
+        waits = self._waits.get(run_id.decode())
+        if not waits:
+            return
+        end = None
+        if payload != b"@" and status != b"canceled":
+            end = _run_end(status, payload, None)
+        for future in waits:
+            if not future.done():
+                future.set_result(end)
+
+    def _look_again(self) -> None:
+        """Notifications may have been missed: every wait reads for itself."""
+        for waits in self._waits.values():
+            for future in waits:
+                if not future.done():
+                    future.set_result(None)
+
+    def _forget(self, stored: str, future: asyncio.Future[RunEnd | None]) -> None:
+        waits = self._waits.get(stored)
+        if waits is not None:
+            waits.discard(future)
+            if not waits:
+                del self._waits[stored]
+
+
+def _run_end(status: bytes, payload: bytes | None, reason: bytes | None) -> RunEnd:
+    end = RunEnd(status_of(status), cancel_reason=(reason or b"").decode())
+    if end.status == "succeeded" and payload is not None:
+        end.output = stored_json(payload)
+    elif end.status == "failed" and payload is not None:
+        end.error = stored_error(payload)
+    return end

@@ -1,0 +1,240 @@
+"""The verbs of a run's life, one method a script. Arguments go out flat, replies come back typed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from redflow.domain.payload import pack
+from redflow.domain.run import RunOrder
+from redflow.engines.redis.connection import Connection
+from redflow.engines.redis.keys import Keys
+from redflow.engines.redis.link import Argument, Reply
+from redflow.engines.redis.replies import (
+    as_bytes,
+    as_fields,
+    as_int,
+    as_list,
+    as_reasons,
+    as_text,
+    time_or_none,
+)
+from redflow.engines.redis.scripts import verb
+
+CREATE = verb(
+    "create_runs",
+    args="now, client_app",
+    item="id, workflow, queue, max_attempts, input, run_at, idempotency_key, idempotency_ttl, parent",
+)
+CLAIM = verb("claim_runs", args="now, worker, token, lease_ms, want, retention, queue_count", item="queue")
+RECORD = verb("record_steps", item="id, fence, token, field, header, payload")
+SETTLE = verb(
+    "settle_runs",
+    args="now, worker, retention, idle, queue_count",
+    item="id, fence, token, outcome, payload, due, trace_field, trace, step_count",
+)
+DECIDE = verb("decide_failure", args="id, fence, token, error")
+RELEASE = verb("release_runs", args="now, retention", item="id, fence, token")
+RENEW = verb("renew_leases", args="now, worker, lease_ms, alive_ms", item="id, fence, token")
+RECOVER = verb("recover_runs", args="now, limit, poison_error, retention")
+PROMOTE = verb("promote_runs", args="now, limit")
+CANCEL = verb("cancel_run", args="now, id, reason, retention")
+PURGE = verb("purge_runs", args="now, limit")
+FAIL_STRAYS = verb("fail_strays", args="now, queue, workflow, patience_ms, limit, error, retention")
+PASS_BELL = verb("pass_bell", args="worker", item="queue")
+
+SERVER_TIME = ""
+"""What goes in the place of `now`: the script takes the server's clock. Tests pass a time."""
+
+
+@dataclass(slots=True)
+class Lease:
+    """The right to write to a run: refused as stale as soon as another claim has happened."""
+
+    run_id: str
+    fence: int
+    token: str
+
+
+@dataclass(slots=True)
+class ClaimedRun:
+    """One run of a claim: its lease, the number of the attempt, and its record."""
+
+    lease: Lease
+    attempt: int
+    record: dict[bytes, bytes]
+
+
+@dataclass(slots=True)
+class ClaimReply:
+    """What a claim brought: runs, the server's time, and the next times something falls due."""
+
+    now: int
+    next_due: int | None
+    next_lease: int | None
+    more: bool
+    runs: list[ClaimedRun]
+
+
+@dataclass(slots=True)
+class StepWrite:
+    """One step to be written under a lease: field, packed header and payload."""
+
+    lease: Lease
+    field: str
+    header: str
+    payload: bytes
+
+
+@dataclass(slots=True)
+class Settlement:
+    """The end of an attempt as the script takes it."""
+
+    lease: Lease
+    outcome: str
+    payload: bytes
+    due: int | None
+    trace_field: str
+    trace: bytes
+    steps: Sequence[StepWrite]
+
+
+class RunScripts:
+    """The scripts of one prefix on one connection.
+
+    Args:
+        connection: where they run.
+        keys: the keys of the prefix.
+        retention_ms: how long finished runs are kept.
+        now: SERVER_TIME, or a time for tests, ms.
+    """
+
+    def __init__(self, connection: Connection, keys: Keys, retention_ms: int, now: str | int = SERVER_TIME) -> None:
+        self.connection = connection
+        self.keys = keys
+        self.retention_ms = retention_ms
+        self.now = now
+
+    def on(self, connection: Connection) -> RunScripts:
+        """The same scripts over another connection."""
+        return RunScripts(connection, self.keys, self.retention_ms, self.now)
+
+    async def create(self, orders: Sequence[RunOrder], client_app: str | None) -> list[tuple[str, str]]:
+        """Accept runs; per order (code, stored run id), see the script."""
+        args: list[Argument] = [self.now, client_app or ""]
+        for order in orders:
+            args += (
+                order.run_id,
+                order.workflow,
+                "" if order.queue is None else "=" + order.queue,
+                "" if order.max_attempts is None else order.max_attempts,
+                pack(order.input_json),
+                "" if order.run_at_ms is None else order.run_at_ms,
+                "" if order.idempotency_key is None else "=" + order.idempotency_key,
+                order.idempotency_ttl_s,
+                order.parent_run_id or "",
+            )
+        flat = as_list(await self.connection.call(CREATE, self.keys.base, args))
+        return [(as_text(code), as_text(run_id)) for code, run_id in zip(flat[::2], flat[1::2], strict=True)]
+
+    async def claim(
+        self, worker: str, token: str, lease_ms: int, want: int, queues: Sequence[str]
+    ) -> ClaimReply | None:
+        """Take up to `want` runs; None when the worker has to register first."""
+        args = [self.now, worker, token, lease_ms, want, self.retention_ms, len(queues), *queues]
+        reply = await self.connection.call(CLAIM, self.keys.base, args)
+        if not isinstance(reply, list):
+            return None
+        now, due, lease, more, *runs = reply
+        return ClaimReply(
+            as_int(now), time_or_none(due), time_or_none(lease), more == 1, [_claimed(run, token) for run in runs]
+        )
+
+    async def record(self, writes: Sequence[StepWrite]) -> dict[int, str]:
+        """Make steps durable; index -> reason for those that were not plain."""
+        args: list[Argument] = []
+        for write in writes:
+            args += (write.lease.run_id, write.lease.fence, write.lease.token, write.field, write.header, write.payload)
+        return as_reasons(as_list(await self.connection.call(RECORD, self.keys.base, args)))
+
+    async def settle(
+        self, items: Sequence[Settlement], worker: str, queues: Sequence[str], *, idle: bool
+    ) -> tuple[bool, dict[int, str]]:
+        """End attempts; whether a queue of the worker has a ready run, and index -> reason."""
+        args: list[Argument] = [self.now, worker, self.retention_ms, "1" if idle else "", len(queues), *queues]
+        for item in items:
+            args += (
+                item.lease.run_id,
+                item.lease.fence,
+                item.lease.token,
+                item.outcome,
+                item.payload,
+                "" if item.due is None else item.due,
+                item.trace_field,
+                item.trace,
+                len(item.steps),
+            )
+            for step in item.steps:
+                args += (step.field, step.header, step.payload)
+        more, *flat = as_list(await self.connection.call(SETTLE, self.keys.base, args))
+        return more == 1, as_reasons(flat)
+
+    async def decide_failure(self, lease: Lease, error_json: bytes) -> str:
+        """Record that a run fails before its on_failure is called; the script's answer."""
+        args = (lease.run_id, lease.fence, lease.token, error_json)
+        return as_text(await self.connection.call(DECIDE, self.keys.base, args))
+
+    async def release(self, leases: Sequence[Lease], *, patience_s: float | None = None) -> int:
+        """Hand runs back; how many were still ours."""
+        args: list[Argument] = [self.now, self.retention_ms]
+        for lease in leases:
+            args += (lease.run_id, lease.fence, lease.token)
+        return as_int(await self.connection.call(RELEASE, self.keys.base, args, patience_s=patience_s))
+
+    async def renew(
+        self, worker: str, lease_ms: int, alive_ms: int, leases: Sequence[Lease], *, patience_s: float
+    ) -> tuple[int, int, dict[int, str]] | None:
+        """Heartbeat: (server's time, epoch, index -> lost | cancel); None when the worker has to register again."""
+        args: list[Argument] = [self.now, worker, lease_ms, alive_ms]
+        for lease in leases:
+            args += (lease.run_id, lease.fence, lease.token)
+        reply = await self.connection.call(RENEW, self.keys.base, args, patience_s=patience_s)
+        if not isinstance(reply, list):
+            return None
+        now, epoch, *flat = reply
+        return as_int(now), as_int(epoch), as_reasons(flat)
+
+    async def recover(self, limit: int, poison_error: bytes) -> tuple[int, int | None, int, int]:
+        """Take runs from dead holders: (server's time, end of the next lease, recovered, poisoned)."""
+        args = (self.now, limit, poison_error, self.retention_ms)
+        now, lease, recovered, poisoned = as_list(await self.connection.call(RECOVER, self.keys.base, args))
+        return as_int(now), time_or_none(lease), as_int(recovered), as_int(poisoned)
+
+    async def promote(self, limit: int) -> tuple[int, int | None, int]:
+        """Move due runs to their queues: (server's time, next due time, how many)."""
+        now, due, count = as_list(await self.connection.call(PROMOTE, self.keys.base, (self.now, limit)))
+        return as_int(now), time_or_none(due), as_int(count)
+
+    async def cancel(self, run_id: str, reason: str) -> str:
+        """Cancel one run; the script's answer."""
+        args = (self.now, run_id, reason, self.retention_ms)
+        return as_text(await self.connection.call(CANCEL, self.keys.base, args))
+
+    async def purge(self, reference_ms: int | None, limit: int) -> int:
+        """Remove finished runs whose retention is over; how many."""
+        now = self.now if reference_ms is None else reference_ms
+        return as_int(await self.connection.call(PURGE, self.keys.base, (now, limit)))
+
+    async def fail_strays(self, queue: str, workflow: str, patience_ms: int, limit: int, error: bytes) -> int:
+        """Fail runs that nobody knows any more; how many."""
+        args = (self.now, queue, workflow, patience_ms, limit, error, self.retention_ms)
+        return as_int(await self.connection.call(FAIL_STRAYS, self.keys.base, args))
+
+    async def pass_bell(self, worker: str, queues: Sequence[str]) -> None:
+        """Ring the next idle worker in place of this one."""
+        await self.connection.call(PASS_BELL, self.keys.base, (worker, *queues))
+
+
+def _claimed(reply: Reply, token: str) -> ClaimedRun:
+    run_id, fence, attempt, record = as_list(reply)
+    return ClaimedRun(Lease(as_bytes(run_id).decode(), as_int(fence), token), as_int(attempt), as_fields(record))

@@ -1,0 +1,130 @@
+"""The push connection: the only place that waits for the server to speak first.
+
+Everything heard here is a hint (bells, cancels, ends of runs, due times): a lost one costs time, never correctness,
+since each listener also looks for itself now and then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import AuthenticationError, RedisError
+
+from redflow.engines.redis.connection import Connection
+from redflow.errors import ConnectionError, ServerTooOldError
+
+log = logging.getLogger("redflow")
+
+OnMessage = Callable[[str, bytes], None]
+_PING_EVERY_S: Final = 15.0
+_SILENCE_LIMIT_S: Final = 35.0
+
+
+class Signals:
+    """A subscription that mends itself.
+
+    Args:
+        connection: where the server is.
+        channels: what to hear.
+        on_message: called on the event loop with channel and message; must not block.
+        on_gap: called whenever messages may have been missed (after each new connection but the first).
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        channels: list[str],
+        on_message: OnMessage,
+        on_gap: Callable[[], None] | None = None,
+    ) -> None:
+        self._source = connection
+        self._channels = channels
+        self._on_message = on_message
+        self._on_gap = on_gap
+        self._task: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()
+        self._failure: Exception | None = None
+
+    async def open(self) -> None:
+        """Start listening; returns when the subscription stands.
+
+        Raises:
+            ConnectionError: the server can't be reached in time.
+        """
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._listen(), name="redflow-signals")
+        try:
+            async with asyncio.timeout(10):
+                await self._ready.wait()
+        except asyncio.TimeoutError:
+            raise ConnectionError(f"can't subscribe at {self._source.address}: {self._failure}") from self._failure
+
+    @property
+    def alive(self) -> bool:
+        """Whether the subscription stands right now."""
+        return self._ready.is_set()
+
+    async def close(self) -> None:
+        """Stop listening."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _listen(self) -> None:
+        first, delay = True, 0.05
+        while True:
+            connection: AbstractConnection | None = None
+            try:
+                connection = await self._source.connect()
+                await connection.send_command("SUBSCRIBE", *self._channels, check_health=False)
+                delay = 0.05
+                await self._read(connection, first)
+            except (RedisError, OSError, asyncio.TimeoutError, ServerTooOldError) as exc:
+                if self._ready.is_set() or isinstance(exc, AuthenticationError):
+                    log.warning("lost the push connection to %s: %s", self._source.address, exc)
+                self._failure = exc
+                first = first and not self._ready.is_set()
+                self._ready.clear()
+            finally:
+                if connection is not None:
+                    with contextlib.suppress(RedisError, OSError):
+                        await connection.disconnect(nowait=True)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, 1.0)
+
+    async def _read(self, connection: AbstractConnection, first: bool) -> None:
+        heard = asyncio.get_running_loop().time()
+        confirmed = 0
+        pinger = asyncio.get_running_loop().create_task(self._ping(connection, lambda: heard))
+        try:
+            while True:
+                message = await connection.read_response(disable_decoding=True)
+                heard = asyncio.get_running_loop().time()
+                if not isinstance(message, list) or not message:
+                    continue
+                if message[0] == b"message":
+                    self._on_message(message[1].decode(), message[2])
+                elif message[0] == b"subscribe":
+                    confirmed += 1
+                    if confirmed == len(self._channels):
+                        self._ready.set()
+                        if not first and self._on_gap is not None:
+                            self._on_gap()
+        finally:
+            pinger.cancel()
+
+    async def _ping(self, connection: AbstractConnection, heard: Callable[[], float]) -> None:
+        """A half-open connection would never speak again: ask it, and give it up when it stays silent."""
+        while True:
+            await asyncio.sleep(_PING_EVERY_S)
+            if asyncio.get_running_loop().time() - heard() > _SILENCE_LIMIT_S:
+                log.warning("the push connection to %s is silent; connecting anew", self._source.address)
+                await connection.disconnect(nowait=True)
+                return
+            await connection.send_command("PING", check_health=False)

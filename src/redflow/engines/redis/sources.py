@@ -1,0 +1,106 @@
+"""From a URL to a redis-py client: the one place that builds one."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from redis.asyncio import Redis, Sentinel
+from redis.asyncio.connection import Connection as TcpConnection
+from redis.asyncio.connection import ConnectionPool, SSLConnection, UnixDomainSocketConnection
+
+from redflow.engines.redis.embedded import EmbeddedServer, ensure_embedded
+from redflow.engines.redis.urls import ServerAddress, parse_url
+
+_TLS_OPTIONS: Final = (
+    "ssl_cert_reqs",
+    "ssl_check_hostname",
+    "ssl_ca_certs",
+    "ssl_ca_path",
+    "ssl_certfile",
+    "ssl_keyfile",
+)
+
+
+class EmbeddedUse:
+    """One client's use of an embedded server: started at the first connection, given back at the end."""
+
+    def __init__(self, directory: str | None) -> None:
+        self.directory = directory
+        self._server: EmbeddedServer | None = None
+
+    async def socket_path(self) -> str:
+        """Where the server listens; starts it if nobody has."""
+        if self._server is None or not self._server.answers():
+            former, self._server = self._server, await ensure_embedded(self.directory)
+            if former is not None:
+                await former.release()
+        return self._server.unix_url.removeprefix("unix://")
+
+    async def release(self) -> None:
+        """Give the server back; the last user's release ends it."""
+        if self._server is not None:
+            server, self._server = self._server, None
+            await server.release()
+
+
+class EmbeddedConnection(UnixDomainSocketConnection):
+    """A connection to an embedded server, which it starts when nobody has."""
+
+    def __init__(self, *, use: EmbeddedUse, **kwargs: object) -> None:
+        super().__init__(path="", **kwargs)
+        self._use = use
+
+    async def _connect(self) -> None:
+        self.path = await self._use.socket_path()
+        await super()._connect()
+
+
+def open_redis(url: str) -> tuple[Redis, str, EmbeddedUse | None]:
+    """A redis-py client for a URL; opens no connection.
+
+    Returns:
+        The client, what to call the server in messages, and the use of the embedded server if it is one.
+
+    Raises:
+        ValueError: the URL is none of ours.
+    """
+    address = parse_url(url)
+    kwargs = _common(address)
+    if address.kind == "embedded":
+        use = EmbeddedUse(address.path)
+        return Redis(connection_pool=ConnectionPool(connection_class=EmbeddedConnection, use=use)), str(address), use
+    if address.kind == "cluster":
+        raise ValueError("redis+cluster:// is not supported in this version of redflow")
+    if address.kind == "sentinel":
+        return _sentinel(address, kwargs), str(address), None
+    if address.kind == "unix":
+        pool = ConnectionPool(connection_class=UnixDomainSocketConnection, path=address.path, **kwargs)
+        return Redis(connection_pool=pool), str(address), None
+    host, port = address.hosts[0]
+    connection_class = SSLConnection if address.tls else TcpConnection
+    pool = ConnectionPool(connection_class=connection_class, host=host, port=port, **kwargs)
+    return Redis(connection_pool=pool), str(address), None
+
+
+def _sentinel(address: ServerAddress, kwargs: dict[str, object]) -> Redis:
+    options = address.options
+    login = {"username": options.sentinel_username, "password": options.sentinel_password}
+    sentinel = Sentinel(
+        list(address.hosts),
+        sentinel_kwargs={name: value for name, value in login.items() if value is not None},
+        ssl=address.tls,
+        **kwargs,
+    )
+    return sentinel.master_for(address.service or "", Redis)
+
+
+def _common(address: ServerAddress) -> dict[str, object]:
+    options = address.options
+    kwargs: dict[str, object] = {"db": address.db, "username": address.username, "password": address.password}
+    if options.client_name is not None:
+        kwargs["client_name"] = options.client_name
+    if options.socket_connect_timeout is not None:
+        kwargs["socket_connect_timeout"] = options.socket_connect_timeout
+    if address.tls:
+        kwargs |= {name: getattr(options, name) for name in _TLS_OPTIONS if getattr(options, name) is not None}
+    return kwargs

@@ -1,0 +1,242 @@
+"""One attempt: the shared state of a handler, its steps and whoever interrupts them.
+
+    running ──> ended        the handler returned or raised
+            ├─> suspended    everything it waits for is an open wait: the run sleeps
+            ├─> canceled     a cancel was requested
+            ├─> stopping     the worker stops: handed back, same attempt
+            └─> lost         the lease is gone: nothing may be written any more
+
+The state leaves `running` once and never comes back. From then on a step call writes nothing and calls nothing, so
+user code may do what it likes while it unwinds, and can't change the outcome.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final, Literal
+
+from redflow.domain.step import StepRecord
+from redflow.execution.awaiting import RUNNABLE, Runnable, leaves
+from redflow.execution.journal import Claim, Journal
+from redflow.execution.threads import ThreadPool
+from redflow.types import CancelSignal, StepApi
+from redflow.errors import CanceledError
+
+log = logging.getLogger("redflow")
+
+State = Literal["running", "ended", "suspended", "canceled", "stopping", "lost"]
+Interruption = Literal["canceled", "stopping", "lost"]
+
+UNWIND_S: Final = 0.5
+"""How long user code may take to unwind, seconds; then it is abandoned."""
+_AWAKE_WARNING_S: Final = 10.0
+
+
+class OpenWait:
+    """A wait that is parked on a future until its time."""
+
+    __slots__ = ("future", "wakes_at")
+
+    def __init__(self, future: asyncio.Future[None], wakes_at: int) -> None:
+        self.future = future
+        self.wakes_at = wakes_at
+
+
+class Attempt:
+    """The state of one attempt.
+
+    Args:
+        claim: the run.
+        journal: where its steps are kept.
+        threads: the worker's pool for plain functions.
+        make_steps: makes the step methods of this attempt.
+    """
+
+    def __init__(
+        self, claim: Claim, journal: Journal, threads: ThreadPool, make_steps: Callable[[Attempt], StepApi]
+    ) -> None:
+        self.claim = claim
+        self.journal = journal
+        self.threads = threads
+        self.make_steps = make_steps
+        self.state: State = "running"
+        self.settling = False
+        """The outcome is on its way to the engine; interruptions come too late."""
+        self.signal = CancelSignal()
+        self.task: asyncio.Task[object] | None = None
+        self.names: set[str] = set()
+        self.next_seq = 1 + max((step.seq for step in claim.steps.values()), default=0)
+        self.in_flight: dict[str, asyncio.Task[object] | None] = {}
+        self.started: dict[str, StepRecord] = {}
+        self.open_waits: dict[str, OpenWait] = {}
+        self.unsuccessful: list[StepRecord] = []
+        self.thread_call: asyncio.Task[object] | None = None
+        self.thread_handler: asyncio.Future[object] | None = None
+        self.on_interrupt: Callable[[], None] | None = None
+        self.on_suspend: Callable[[], None] | None = None
+        self._check_planned = False
+        self._watched: set[asyncio.Future[object]] = set()
+        self._waits_since: float | None = None
+        self._warned_awake = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    # -- interruption -------------------------------------------------------------------------------------------
+
+    def interrupt(self, why: Interruption) -> None:
+        """Stop user code: set the signal and cancel what runs. The first interruption stays, but for a lost lease."""
+        if self.settling:
+            return
+        if self.state == "ended" and why == "canceled":
+            return  # the script that settles sees the request and decides
+        if self.state not in ("running", "ended"):
+            if why == "lost":
+                self.state = "lost"
+            return
+        self.state = why
+        self.signal.set()
+        self._cancel_tasks()
+
+    def close(self) -> None:
+        """The handler has come to its end; its open steps no longer count."""
+        if self.state == "running":
+            self.state = "ended"
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def cancel_leftovers(self) -> list[asyncio.Task[object]]:
+        """Cancel the tasks of steps that are still open at the end; returns those tasks."""
+        tasks = [task for task in self.in_flight.values() if task is not None and task is not self.task]
+        for wait in self.open_waits.values():
+            wait.future.cancel()
+        for task in tasks:
+            task.cancel()
+        return tasks
+
+    def check_open(self) -> None:
+        """Every step call comes through here first.
+
+        Raises:
+            CanceledError: a cancel was requested.
+            asyncio.CancelledError: the attempt is over for another reason.
+        """
+        if self.state == "canceled":
+            raise CanceledError()
+        if self.state != "running":
+            raise asyncio.CancelledError(f"the attempt is over: {self.state}")
+
+    def _cancel_tasks(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self.cancel_leftovers()
+        if self.task is not None and self.task is not _running_task():
+            self.task.cancel()
+        if self.on_interrupt is not None:
+            self.on_interrupt()
+
+    # -- the sleep rule -----------------------------------------------------------------------------------------
+
+    def park(self, name: str, wakes_at: int) -> asyncio.Future[None]:
+        """Open a wait; the future ends when its time has come while the run is awake."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.open_waits[name] = OpenWait(future, wakes_at)
+        self._set_timer()
+        self.consider_sleep()
+        return future
+
+    def unpark(self, name: str) -> None:
+        """A wait ended."""
+        self.open_waits.pop(name, None)
+
+    def consider_sleep(self) -> None:
+        """Look, once the ready tasks have run, whether the run may sleep."""
+        if not self._check_planned and self.open_waits and not self.in_flight and self.state == "running":
+            self._check_planned = True
+            asyncio.get_running_loop().call_soon(self._check_sleep)
+
+    def _check_sleep(self) -> None:
+        self._check_planned = False
+        if self.state != "running" or self.in_flight or not self.open_waits or self.task is None:
+            return
+        awake_by = self._leaf_that_keeps_awake()
+        if awake_by is None:
+            if self.journal.sleeps_durably:
+                self.state = "suspended"
+                if self.on_suspend is not None:
+                    self.on_suspend()
+                self._cancel_tasks()
+            return
+        if isinstance(awake_by, Runnable):
+            self._check_planned = True
+            asyncio.get_running_loop().call_soon(self._check_sleep)
+            return
+        self._watch(awake_by)
+
+    def _leaf_that_keeps_awake(self) -> asyncio.Future[object] | Runnable | None:
+        waits = {id(wait.future) for wait in self.open_waits.values() if not wait.future.done()}
+        roots: list[asyncio.Future[object]] = [self.task] if self.task is not None else []
+        while roots:
+            for leaf in leaves(roots.pop()):
+                if isinstance(leaf, Runnable):
+                    return RUNNABLE
+                if id(leaf) in waits:
+                    continue
+                if leaf is self.thread_handler and self.thread_call is not None:
+                    roots.append(self.thread_call)
+                    continue
+                return leaf
+        return None
+
+    def _watch(self, leaf: asyncio.Future[object]) -> None:
+        """Something that is no wait keeps the run awake: look again when it ends, and name it if it lasts."""
+        if leaf not in self._watched:
+            self._watched.add(leaf)
+            leaf.add_done_callback(self._leaf_done)
+        loop = asyncio.get_running_loop()
+        if self._waits_since is None:
+            self._waits_since = loop.time()
+            loop.call_later(_AWAKE_WARNING_S, self._warn_awake, leaf)
+
+    def _leaf_done(self, leaf: asyncio.Future[object]) -> None:
+        self._watched.discard(leaf)
+        self._waits_since = None
+        self.consider_sleep()
+
+    def _warn_awake(self, leaf: asyncio.Future[object]) -> None:
+        if self.state != "running" or leaf.done() or self._warned_awake:
+            return
+        self._warned_awake = True
+        log.warning(
+            "run %s waits in %s but can't sleep: its handler also awaits %r, which is no step; it keeps its slot",
+            self.claim.run_id,
+            ", ".join(sorted(self.open_waits)),
+            leaf,
+        )
+
+    def _set_timer(self) -> None:
+        """End waits whose time comes while the run is awake."""
+        if self._timer is not None:
+            self._timer.cancel()
+        due = [wait.wakes_at for wait in self.open_waits.values() if not wait.future.done()]
+        if due:
+            delay_s = max(0, min(due) - self.journal.now_ms()) / 1000
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._end_due_waits)
+
+    def _end_due_waits(self) -> None:
+        now = self.journal.now_ms()
+        for wait in self.open_waits.values():
+            if wait.wakes_at <= now and not wait.future.done():
+                wait.future.set_result(None)
+        self._set_timer()
+
+    def earliest_wake(self) -> int:
+        """When a sleeping run must be ready again, epoch ms."""
+        return min(wait.wakes_at for wait in self.open_waits.values())
+
+
+def _running_task() -> asyncio.Task[object] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None

@@ -1,0 +1,68 @@
+"""The port between a running attempt and the engine that keeps its state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from redflow.domain.step import StepRecord
+
+
+class LeaseLost(Exception):
+    """The run belongs to somebody else by now; what this attempt still writes is refused."""
+
+
+@dataclass(slots=True)
+class Claim:
+    """A run in the hands of one worker, with everything its attempt needs.
+
+    Attributes:
+        run_id: as users see it.
+        workflow: name of the workflow.
+        queue: scoped name of the queue.
+        attempt: number of this attempt, from 1.
+        max_attempts: attempts the run may have.
+        created_at: epoch ms.
+        input_json: the stored input.
+        steps: what is known of the steps, by name.
+        decided_failure: the error of a run that has failed already, whose on_failure is still to be called.
+        started_at: start of this attempt, epoch ms.
+    """
+
+    run_id: str
+    workflow: str
+    queue: str
+    attempt: int
+    max_attempts: int
+    created_at: int
+    input_json: bytes
+    steps: dict[str, StepRecord] = field(default_factory=dict)
+    decided_failure: bytes | None = None
+    started_at: int = 0
+
+
+class Journal(Protocol):
+    """What a running attempt needs of its engine."""
+
+    sleeps_durably: bool
+    """Whether an attempt that only waits may be put to sleep; if not, waits pass in the process."""
+
+    def now_ms(self) -> int:
+        """The server's time, epoch ms."""
+        ...
+
+    async def record(self, step: StepRecord) -> None:
+        """Make a step's state durable; returns when it is.
+
+        Raises:
+            LeaseLost: nothing was written.
+        """
+        ...
+
+    def note(self, step: StepRecord) -> None:
+        """Make a step's state durable soon: with the next write of this run, or shortly by itself."""
+        ...
+
+    async def load(self, step: StepRecord) -> bytes:
+        """The payload of a step whose record only says that it is stored apart."""
+        ...

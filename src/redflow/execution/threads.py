@@ -1,0 +1,100 @@
+"""Daemon threads for plain functions.
+
+Threads of the standard pool are joined at interpreter exit, so that one hung step would hang the process. These
+are not. A function that doesn't end in time keeps its place, is counted as stuck, and its result is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+
+
+
+class ThreadPool:
+    """Runs plain functions in up to `size` daemon threads.
+
+    Args:
+        size: how many functions may run at the same time; more wait for a place.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._busy = 0
+        self.stuck = 0
+        """Functions that were given up by their step but still run."""
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every place is taken by a function that was given up."""
+        return self.stuck >= self.size
+
+    def submit(self, function: Callable[[], object]) -> asyncio.Future[object]:
+        """Run a function in a thread, with a copy of the caller's context variables.
+
+        Returns:
+            A future of its result. Cancelling it doesn't stop the function: it counts as stuck until it ends.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[object] = loop.create_future()
+        context = contextvars.copy_context()
+        abandoned = False
+        ended = False
+
+        def deliver(result: object, error: BaseException | None) -> None:
+            nonlocal ended
+            ended = True
+            if abandoned:
+                self.stuck -= 1
+            elif error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        def on_done(done: asyncio.Future[object]) -> None:
+            nonlocal abandoned
+            if done.cancelled() and not ended:
+                abandoned = True
+                self.stuck += 1
+
+        def work() -> None:
+            result: object = None
+            error: BaseException | None = None
+            try:
+                result = context.run(function)
+            except StopIteration as exc:
+                error = RuntimeError("a step function raised StopIteration")
+                error.__cause__ = exc
+            except BaseException as exc:
+                error = exc
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(deliver, result, error)
+
+        future.add_done_callback(on_done)
+        with self._lock:
+            self._busy += 1
+            spawn = self._busy > self._threads and self._threads < self.size
+            if spawn:
+                self._threads += 1
+        self._work.put(work)
+        if spawn:
+            threading.Thread(target=self._serve, name="redflow-step", daemon=True).start()
+        return future
+
+    def _serve(self) -> None:
+        while True:
+            work = self._work.get()
+            try:
+                work()
+            except RuntimeError:
+                # The event loop closed between the check and the call: nobody waits for the result any more.
+                pass
+            finally:
+                with self._lock:
+                    self._busy -= 1

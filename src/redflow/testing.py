@@ -1,0 +1,3 @@
+"""run_inline: one attempt of a workflow in the process, for unit tests (being written)."""
+InlineRunResult = InlineStepResult = object
+async def run_inline(*a: object, **k: object) -> object: ...

@@ -1,0 +1,104 @@
+"""Fixtures and checks that every test shares."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import re
+import secrets
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support.servers import ServerKind, ServerOptions, ServerProcess, find_binary, selected_kind
+
+
+class _ForgottenErrors(logging.Handler):
+    """Collects asyncio's complaints about errors that nobody looked at ("... was never retrieved")."""
+
+    def __init__(self) -> None:
+        super().__init__(level=logging.ERROR)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        self.messages.append(f"{record.getMessage()}\n{error!r}" if error else record.getMessage())
+
+
+_forgotten = _ForgottenErrors()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    logging.getLogger("asyncio").addHandler(_forgotten)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    kind = selected_kind()
+    version = subprocess.run(
+        [find_binary(kind), "--version"], check=True, capture_output=True, text=True
+    ).stdout
+    return f"server: {kind} ({version.strip()})"
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    # A task in a reference cycle complains only when it is collected, maybe long after its test.
+    gc.collect()
+    if _forgotten.messages:
+        writer = session.config.get_terminal_writer()
+        writer.line(
+            "\nasyncio reported errors that nobody retrieved:\n" + "\n".join(_forgotten.messages), red=True
+        )
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(autouse=True)
+def no_forgotten_errors() -> Iterator[None]:
+    """Fail a test during which asyncio reported an exception that nobody retrieved."""
+    yield
+    messages = _forgotten.messages[:]
+    _forgotten.messages.clear()
+    if messages:
+        pytest.fail("asyncio reported errors that nobody retrieved:\n" + "\n".join(messages))
+
+
+@pytest.fixture(scope="session")
+def server_kind() -> ServerKind:
+    """The kind of server that this run of the suite is on."""
+    return selected_kind()
+
+
+@pytest.fixture(scope="session")
+def server(server_kind: ServerKind) -> Iterator[ServerProcess]:
+    """The server that tests share; one that stops, fills or reconfigures a server takes `private_server`."""
+    with ServerProcess(server_kind) as process:
+        yield process
+
+
+@pytest.fixture
+def redis_url(server: ServerProcess) -> str:
+    """URL of the shared server."""
+    return server.url
+
+
+@pytest.fixture
+def private_server(server_kind: ServerKind) -> Iterator[Callable[[ServerOptions], ServerProcess]]:
+    """Start a server of the test's own: `private_server(ServerOptions(appendonly=True))`."""
+    processes: list[ServerProcess] = []
+
+    def start(options: ServerOptions) -> ServerProcess:
+        process = ServerProcess(server_kind, options)
+        processes.append(process)
+        process.start()
+        return process
+
+    yield start
+    for process in processes:
+        process.stop()
+
+
+@pytest.fixture
+def prefix(request: pytest.FixtureRequest) -> str:
+    """A key prefix that no other test has; it tells which test wrote a key."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:40].strip("-")
+    return f"{name}-{secrets.token_hex(4)}"
