@@ -62,18 +62,14 @@ def test_a_positive_retention_is_used(monkeypatch: pytest.MonkeyPatch, value: fl
 
 
 @pytest.mark.parametrize("value", [None, True, 0, -5, -0.5, math.nan, math.inf, -math.inf])
-def test_any_other_retention_leaves_it_to_the_environment(
-    monkeypatch: pytest.MonkeyPatch, value: float | None
-) -> None:
+def test_any_other_retention_leaves_it_to_the_environment(monkeypatch: pytest.MonkeyPatch, value: float | None) -> None:
     assert config.resolve_retention_ms(value) == THIRTY_DAYS_MS
     monkeypatch.setenv("REDFLOW_RUN_RETENTION_DAYS", " 0.5 ")
     assert config.resolve_retention_ms(value) == 43_200_000
 
 
 @pytest.mark.parametrize("text", ["", "soon", "0", "-1", "nan", "inf", "-inf", "1e400"])
-def test_an_unusable_retention_in_the_environment_means_thirty_days(
-    monkeypatch: pytest.MonkeyPatch, text: str
-) -> None:
+def test_an_unusable_retention_in_the_environment_means_thirty_days(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("REDFLOW_RUN_RETENTION_DAYS", text)
     assert config.resolve_retention_ms() == THIRTY_DAYS_MS
 

@@ -53,6 +53,9 @@ class WorkflowLike(Protocol[In_contra, T_co]):
         """Start a run."""
 
 
+AnyWorkflowLike: TypeAlias = str | WorkflowLike[Any, Any]  # reason: which types are passed on does not matter here
+
+
 class CancelSignal(asyncio.Event):
     """The event that tells a handler or step that it is canceled or out of time.
 

@@ -17,13 +17,13 @@ from redflow.default import get_default_client, set_default_client
 from redflow.definitions import validate_input_with_schema
 from redflow.domain.names import check_key, check_name, check_prefix
 from redflow.domain.payload import encode
-from redflow.domain.retry import MAX_JITTER_MS, backoff_ms, is_retryable_error, resolve_max_attempts
+from redflow.domain.retry import MAX_JITTER_MS, backoff_ms, resolve_max_attempts
 from redflow.domain.run import RunOrder, new_run_id
 from redflow.engine import Engine, RunEnd
 from redflow.engines.redis.connection import Connection, clone_of
 from redflow.engines.redis.engine import RedisEngine
 from redflow.engines.redis.sources import EmbeddedUse, open_redis
-from redflow.errors import CanceledError, RedflowError, TimeoutError, make_error_json
+from redflow.errors import CanceledError, RedflowError, TimeoutError
 from redflow.handle import RunHandle
 from redflow.registry import WorkflowRegistry
 from redflow.types import (
@@ -53,6 +53,7 @@ ConcreteRunHandle = RunHandle
 default_prefix = config.default_prefix
 
 _MESSAGE_LIMIT: Final = 4096
+_SHOWN_OF_ERROR: Final = ("name", "message", "kind", "code", "retryAfterMs")
 _LONGEST_DELAY_MS: Final = 3_653 * 86_400_000
 """Ten years: no run is scheduled later than that, ms."""
 
@@ -171,12 +172,19 @@ class RedflowClient:
 
         Args:
             workflow_name: with `queue_override` it need not be registered yet: the run waits until it is.
+            input: see `emit_workflow`.
             debounce: not served in this version; anything but None is refused.
+            idempotency_key: see `emit_workflow`.
+            idempotency_ttl: see `emit_workflow`.
+            run_at: see `emit_workflow`.
             queue_override: the queue, in place of the registered one.
             max_attempts_override: attempts, the first included, in place of the registered number or 3.
+            parent_run_id: see `emit_workflow`.
         """
         if debounce is not None:
-            raise ValueError(f"workflow {workflow_name!r} sets debounce, which this version of redflow doesn't serve yet")
+            raise ValueError(
+                f"workflow {workflow_name!r} sets debounce, which this version of redflow doesn't serve yet"
+            )
         order = RunOrder(
             run_id=new_run_id(int(time.time() * 1000), secrets.randbits(62)),
             workflow=check_name(workflow_name, what="workflow name"),
@@ -263,9 +271,7 @@ class RedflowClient:
 
     # -- retention and reset ------------------------------------------------------------------------------------
 
-    async def cleanup_expired_runs_now(
-        self, *, reference_time_ms: int | None = None, limit: int | None = None
-    ) -> int:
+    async def cleanup_expired_runs_now(self, *, reference_time_ms: int | None = None, limit: int | None = None) -> int:
         """Remove finished runs whose retention is over; workers do it by themselves.
 
         Args:
@@ -335,8 +341,8 @@ def checked_app(app: object, what: str) -> str:
 
 
 def _failure(end: RunEnd) -> RedflowError:
-    stored = end.error if isinstance(end.error, dict) else {}
-    shown = {name: stored[name] for name in ("name", "message", "kind", "code", "retryAfterMs") if name in stored}
+    stored = end.error
+    shown = {name: value for name, value in (stored or {}).items() if name in _SHOWN_OF_ERROR}
     message = shown.get("message")
     if isinstance(message, str) and len(message) > _MESSAGE_LIMIT:
         shown["message"] = message[:_MESSAGE_LIMIT]

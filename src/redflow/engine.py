@@ -8,6 +8,7 @@ from typing import Protocol
 
 from redflow.definitions import AnyWorkflow
 from redflow.domain.run import RunOrder
+from redflow.errors import SerializedError
 from redflow.types import AttemptTrace, JsonData, RunState, RunStats, RunStatus, StepState, WorkflowMeta
 
 
@@ -17,7 +18,7 @@ class RunEnd:
 
     status: RunStatus
     output: JsonData = None
-    error: JsonData = None
+    error: SerializedError | None = None
     cancel_reason: str = ""
 
 

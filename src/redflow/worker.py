@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from redflow.client import RedflowClient, checked_app, create_client
+from redflow.client import checked_app, create_client
 from redflow.domain.names import scope_queue
 from redflow.engines.redis.clock import ServerClock
 from redflow.engines.redis.engine import RedisEngine

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from fractions import Fraction
 
 import pytest
@@ -70,10 +71,8 @@ def test_durations_are_exact(whole: int, fraction: int, unit: str) -> None:
 
 @given(st.text())
 def test_no_text_does_worse_than_a_value_error(text: str) -> None:
-    try:
+    with contextlib.suppress(ValueError):
         assert parse_duration(text) >= 0
-    except ValueError:
-        pass
 
 
 @pytest.mark.parametrize("text", ["9" * 100_000 + "d", "1." + "9" * 100_000 + "s", " " * 100_000 + "x"])
@@ -123,7 +122,7 @@ def test_a_naive_datetime_is_local_time() -> None:
     ],
 )
 def test_bad_targets_name_the_field(target: object) -> None:
-    with pytest.raises(ValueError, match="^Invalid pause: ") as caught:
+    with pytest.raises(ValueError, match=r"^Invalid pause: ") as caught:
         resolve_delay_ms(target, now_ms=NOW_MS, label="pause")
     assert len(str(caught.value)) < 200
 
@@ -133,18 +132,18 @@ def test_bad_targets_name_the_field(target: object) -> None:
     [MAX_DELAY_MS + 1, "3651d", datetime.max.replace(tzinfo=UTC), pytest.param(10**5000, id="huge"), 1e300],
 )
 def test_delays_beyond_ten_years_are_over_the_limit(target: object) -> None:
-    with pytest.raises(LimitExceededError, match="^pause is too long: at most 315360000000 ms") as caught:
+    with pytest.raises(LimitExceededError, match=r"^pause is too long: at most 315360000000 ms") as caught:
         resolve_delay_ms(target, now_ms=NOW_MS, label="pause")
     assert len(str(caught.value)) < 500
     assert caught.value.kind == "limit_exceeded"
 
 
-@pytest.mark.parametrize("target", [datetime.min, datetime.max])
-def test_points_in_time_that_have_no_timestamp_are_refused(target: datetime) -> None:
-    try:
-        assert resolve_delay_ms(target, now_ms=NOW_MS, label="pause") == 0
-    except ValueError as exc:
-        assert "pause" in str(exc)
+def test_the_first_and_the_last_day_are_no_way_out() -> None:
+    far_east, far_west = timezone(timedelta(hours=14)), timezone(timedelta(hours=-12))
+    for zone in (UTC, far_east, far_west):
+        assert resolve_delay_ms(datetime.min.replace(tzinfo=zone), now_ms=NOW_MS, label="pause") == 0
+        with pytest.raises(LimitExceededError, match="pause"):
+            resolve_delay_ms(datetime.max.replace(tzinfo=zone), now_ms=NOW_MS, label="pause")
 
 
 @given(st.integers(0, MAX_DELAY_MS))

@@ -39,9 +39,7 @@ def test_blank_names(name: str) -> None:
         check_name(name, what="event name")
 
 
-@pytest.mark.parametrize(
-    "name", ["a\0b", "a\nb", "\x7f", "a\x85", "a\u2028", "abc\u202egpj", "\u2066x", "\t"]
-)
+@pytest.mark.parametrize("name", ["a\0b", "a\nb", "\x7f", "a\x85", "a\u2028", "abc\u202egpj", "\u2066x", "\t"])
 def test_control_characters(name: str) -> None:
     with pytest.raises(ValueError, match="name must not contain control characters, got '"):
         check_name(name, what="name")
@@ -82,9 +80,7 @@ def test_good_prefixes(prefix: str) -> None:
     assert check_prefix(prefix) == prefix
 
 
-@pytest.mark.parametrize(
-    "prefix", ["a{b", "a}", "a*", "a?", "[a", "a]", "a\\b", "a\nb", "x" * 256, "\ud800", None]
-)
+@pytest.mark.parametrize("prefix", ["a{b", "a}", "a*", "a?", "[a", "a]", "a\\b", "a\nb", "x" * 256, "\ud800", None])
 def test_bad_prefixes(prefix: object) -> None:
     with pytest.raises(ValueError, match="prefix"):
         check_prefix(prefix)

@@ -78,9 +78,7 @@ def test_backoff_ends_at_thirty_seconds(attempt: int) -> None:
         ((10**400,), 10**400),
     ],
 )
-def test_the_first_valid_number_of_attempts_counts(
-    candidates: tuple[object, ...], attempts: int | None
-) -> None:
+def test_the_first_valid_number_of_attempts_counts(candidates: tuple[object, ...], attempts: int | None) -> None:
     resolved = resolve_max_attempts(*candidates)
     assert resolved == attempts
     assert type(resolved) is type(attempts)

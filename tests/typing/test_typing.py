@@ -45,9 +45,7 @@ def test_program_gets_no_error_it_does_not_expect(name: str, cache_dir: Path) ->
 @pytest.mark.timeout(300)
 def test_mistakes_are_found_on_their_lines(tmp_path: Path, cache_dir: Path) -> None:
     lines = (HERE / "must_not_typecheck.py").read_text().splitlines()
-    expected = {
-        (number, match.group(1)) for number, line in enumerate(lines, 1) if (match := IGNORE.search(line))
-    }
+    expected = {(number, match.group(1)) for number, line in enumerate(lines, 1) if (match := IGNORE.search(line))}
     program = tmp_path / "mistakes.py"
     program.write_text("\n".join(IGNORE.sub("", line) for line in lines) + "\n")
 

@@ -129,7 +129,10 @@ class _TooDeepError(Exception):
 
 
 class _TooHeavyError(Exception):
-    """A value's JSON would be larger than allowed."""
+    """A value's JSON would be larger than allowed: a part of it already takes `weight` bytes or more."""
+
+    def __init__(self, weight: int) -> None:
+        self.weight = weight
 
 
 def _is_plain(value: object, what: str, max_bytes: int) -> bool:
@@ -138,17 +141,16 @@ def _is_plain(value: object, what: str, max_bytes: int) -> bool:
     Raises:
         PayloadTooLargeError: its JSON would be larger than `max_bytes`.
     """
+    if not isinstance(value, (dict, list, tuple)):
+        return value is None or type(value) in (str, int, bool)
     odd: list[object] = []
     try:
-        if type(value) is dict or type(value) is list:
-            _weigh(value, 1, odd, max_bytes)
-        else:
-            _weigh([value], 0, odd, max_bytes)
+        _weigh(value, 1, odd, max_bytes)
     except _TooDeepError:
         return False
-    except _TooHeavyError:
-        raise _too_large(what, max_bytes, "more") from None
-    return not odd
+    except _TooHeavyError as exc:
+        raise _too_large(what, max_bytes, f"at least {exc.weight}") from None
+    return not odd and (type(value) is dict or type(value) is list)
 
 
 def _weigh(
@@ -186,7 +188,7 @@ def _weigh(
             if isinstance(item, (dict, list, tuple)):
                 size += _weigh(item, depth + 1, odd, limit)
     if size > limit:
-        raise _TooHeavyError
+        raise _TooHeavyError(size)
     return size
 
 

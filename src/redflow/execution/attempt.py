@@ -18,11 +18,11 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 from redflow.domain.step import StepRecord
+from redflow.errors import CanceledError
 from redflow.execution.awaiting import RUNNABLE, Runnable, leaves
 from redflow.execution.journal import Claim, Journal
 from redflow.execution.threads import ThreadPool
 from redflow.types import CancelSignal, StepApi
-from redflow.errors import CanceledError
 
 log = logging.getLogger("redflow")
 

@@ -23,7 +23,7 @@ class Runnable:
 RUNNABLE: Final = Runnable()
 
 _TASK_GROUP_EXIT: Final[CodeType] = asyncio.TaskGroup.__aexit__.__code__
-_WAIT: Final[CodeType] = asyncio.tasks._wait.__code__
+_WAIT: Final[CodeType] = getattr(asyncio.tasks, "_wait").__code__  # noqa: B009 - private, so unknown to type checkers
 _WAIT_FOR: Final[CodeType] = asyncio.wait_for.__code__
 
 

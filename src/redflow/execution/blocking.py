@@ -12,9 +12,9 @@ from collections.abc import Callable, Coroutine
 from datetime import datetime
 from typing import TypeVar
 
+from redflow._step_api import AnyWorkflowLike, StepOutput
 from redflow.errors import CanceledError
 from redflow.execution.attempt import Attempt
-from redflow._step_api import StepOutput
 from redflow.types import ReceivedEvent, StepApi, StepWaitForTarget
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ class BlockingSteps:
     def run_workflow(
         self,
         name: str,
-        workflow: str,
+        workflow: AnyWorkflowLike,
         input: object,
         *,
         timeout_ms: float | None = None,
@@ -77,7 +77,7 @@ class BlockingSteps:
     def emit_workflow(
         self,
         name: str,
-        workflow: str,
+        workflow: AnyWorkflowLike,
         input: object,
         *,
         timeout_ms: float | None = None,

@@ -9,6 +9,7 @@ import asyncio
 import inspect
 import logging
 import random
+from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
@@ -31,7 +32,6 @@ from redflow.execution.retrying import judge
 from redflow.types import OnFailureContext, RetryPolicyContext, RetryPolicyRunContext, RunContext
 
 log = logging.getLogger("redflow")
-
 
 
 async def run_handler(attempt: Attempt, definition: AnyWorkflow) -> bytes:
@@ -59,7 +59,8 @@ def validate_input(attempt: Attempt, definition: AnyWorkflow) -> object:
     if schema is None:
         return stored
     try:
-        return schema.model_validate(stored)
+        validate: Callable[[object], object] = getattr(schema, "model_validate")  # noqa: B009 - any class that has it
+        return validate(stored)
     except InputValidationError:
         raise
     except Exception as exc:

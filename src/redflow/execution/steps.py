@@ -7,6 +7,7 @@ by name, without calling anything.
 from __future__ import annotations
 
 import asyncio
+import builtins
 import inspect
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from typing import Final, TypeVar, cast
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
+from redflow._step_api import StepOutput
 from redflow.domain.duration import resolve_delay_ms
 from redflow.domain.names import check_name
 from redflow.domain.payload import decode, encode, pack, unpack
@@ -36,7 +38,6 @@ from redflow.errors import (
 from redflow.execution.attempt import UNWIND_S, Attempt
 from redflow.execution.functions import FunctionFacts, function_facts
 from redflow.execution.journal import LeaseLost
-from redflow._step_api import StepOutput
 from redflow.types import CancelSignal, ReceivedEvent
 
 T = TypeVar("T")
@@ -195,7 +196,7 @@ class Steps:
             raise
         except TimeoutError as exc:
             raise self._failed(step, exc) from None
-        except asyncio.TimeoutError as exc:
+        except builtins.TimeoutError as exc:
             raise self._failed(step, TimeoutError(f"Step timed out: {step.name}")) from exc
         except BaseException as exc:
             raise self._failed(step, exc) from None

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from queue import SimpleQueue
 
 
-
 class ThreadPool:
     """Runs plain functions in up to `size` daemon threads.
 

@@ -45,9 +45,7 @@ from redflow.engines.redis.urls import ACCEPTED_FORMS, ConnectionOptions, Server
         ("redis+sentinel://s1/main", ServerAddress("sentinel", (("s1", 26379),), service="main")),
         (
             "redis+sentinel://:pw@s1:1,[::1]:2,s3/main?db=5",
-            ServerAddress(
-                "sentinel", (("s1", 1), ("::1", 2), ("s3", 26379)), db=5, password="pw", service="main"
-            ),
+            ServerAddress("sentinel", (("s1", 1), ("::1", 2), ("s3", 26379)), db=5, password="pw", service="main"),
         ),
         ("redis+cluster://n1", ServerAddress("cluster", (("n1", 6379),))),
         (

@@ -39,6 +39,10 @@ class Batcher(Generic[Item, Result]):
             loop.call_soon(self._start_flush)
         return future
 
+    def send(self, item: Item) -> None:
+        """Write an item with the next batch; nobody waits for it."""
+        self.submit(item).add_done_callback(_look_at)
+
     async def drain(self) -> None:
         """Wait until everything submitted so far is written or has failed."""
         while self._waiting or self._flushes:
@@ -65,7 +69,6 @@ class Batcher(Generic[Item, Result]):
             for _, future in batch:
                 if not future.done():
                     future.set_exception(exc)
-                    future.exception()  # whoever awaits it still gets it; one that nobody awaits must not complain
             if not isinstance(exc, Exception):
                 raise
             return
@@ -76,3 +79,9 @@ class Batcher(Generic[Item, Result]):
     def _flush_done(self, task: asyncio.Task[None]) -> None:
         self._flushes.discard(task)
         self._start_flush()
+
+
+def _look_at(done: asyncio.Future[Result]) -> None:
+    """A failure that nobody waits for is logged where the batch is written, not reported by asyncio."""
+    if not done.cancelled():
+        done.exception()

@@ -30,7 +30,17 @@ T = TypeVar("T")
 
 OLDEST_SERVER: Final = (6, 2)
 CONNECT_TIMEOUT_S: Final = 5.0
-_PASSING: Final = ("LOADING", "BUSY ", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED", "MISCONF", "NOREPLICAS")
+_PASSING: Final = (
+    "LOADING",
+    "BUSY ",
+    "READONLY",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "UNBLOCKED",
+    "MISCONF",
+    "NOREPLICAS",
+)
 """Refusals that go away by themselves: a server that starts, fails over, is blocked or has a full disk."""
 
 NewConnection = Callable[[], Awaitable[AbstractConnection]]
@@ -61,7 +71,7 @@ class Connection:
         """
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             connection = await self._new_connection()
-            await connection.connect()
+            await connection.connect()  # type: ignore[no-untyped-call]  # reason: redis-py leaves it unannotated
             await self._check_version(connection)
         return connection
 
@@ -75,7 +85,9 @@ class Connection:
             if "unknown command" not in str(exc).lower():
                 return
             await connection.disconnect(nowait=True)
-            raise ServerTooOldError(f"{self.address} runs a Redis older than 6.0; redflow needs Redis >= 6.2 or Valkey") from exc
+            raise ServerTooOldError(
+                f"{self.address} runs a Redis older than 6.0; redflow needs Redis >= 6.2 or Valkey"
+            ) from exc
         facts = dict(zip(hello[::2], hello[1::2], strict=False)) if isinstance(hello, list) else hello
         version = facts.get(b"version", b"").decode()
         numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())

@@ -16,9 +16,7 @@ from redflow.engines.redis.runs import SERVER_TIME
 from redflow.engines.redis.scripts import verb
 from redflow.types import WorkflowMeta
 
-REGISTER = verb(
-    "register_workflow", args="now, name, app, queue, max_concurrency, max_attempts, version, meta"
-)
+REGISTER = verb("register_workflow", args="now, name, app, queue, max_concurrency, max_attempts, version, meta")
 REMOVE = verb("remove_workflows", args="now, app, quiet_ms", item="workflow (still in the registry)")
 
 QUIET_MS = 30_000
@@ -32,9 +30,7 @@ class Definitions:
         self._connection = connection
         self._keys = keys
 
-    async def sync(
-        self, definitions: Sequence[AnyWorkflow], app: str, version: int | None
-    ) -> None:
+    async def sync(self, definitions: Sequence[AnyWorkflow], app: str, version: int | None) -> None:
         """Make Redis know exactly these workflows of the app.
 
         Args:
@@ -101,7 +97,8 @@ class Definitions:
         replies = await self._connection.read_many([("HMGET", self._keys.meta(name), "app", "queue") for name in names])
         rows = [as_list(reply) for reply in replies]
         return [
-            (as_bytes(app).decode() if app else None, as_bytes(queue).decode() if queue else None) for app, queue in rows
+            (as_bytes(app).decode() if app else None, as_bytes(queue).decode() if queue else None)
+            for app, queue in rows
         ]
 
 

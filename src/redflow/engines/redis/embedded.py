@@ -108,9 +108,7 @@ class EmbeddedServer:
         for name, seconds in (("start_timeout_s", start_timeout_s), ("stop_timeout_s", stop_timeout_s)):
             if not seconds > 0:
                 raise ValueError(f"{name} must be a number of seconds above 0, got {seconds!r}")
-        self._directory = (
-            Path(DEFAULT_EMBEDDED_DIRECTORY if directory is None else directory).expanduser().resolve()
-        )
+        self._directory = Path(DEFAULT_EMBEDDED_DIRECTORY if directory is None else directory).expanduser().resolve()
         self._port = port
         self._appendfsync: AppendFsync = appendfsync
         self._start_timeout_s = start_timeout_s
@@ -165,10 +163,19 @@ class EmbeddedServer:
         Raises:
             EmbeddedServerError: it is not started.
         """
-        return f"unix://{quote(self._started().socket)}"
+        return f"unix://{quote(self.socket_path)}"
+
+    @property
+    def socket_path(self) -> str:
+        """The path of the unix socket, as it is: in `unix_url` it is percent-encoded.
+
+        Raises:
+            EmbeddedServerError: it is not started.
+        """
+        return self._started().socket
 
     def answers(self) -> bool:
-        """Whether the server runs and works right now; takes a second at most."""
+        """Whether the server runs and works right now; blocks for a second at most."""
         record = self._record()
         return record is not None and ping(Path(record.socket)) == "ready"
 
@@ -251,8 +258,7 @@ class EmbeddedServer:
         if binary.version < (7, 0, 0) and (self._directory / "appendonlydir").exists():
             # It would not see the data and start empty.
             raise EmbeddedServerError(
-                f"the data in {self._directory} was written by a server of version 7.0 or later; "
-                f"{binary} can't read it"
+                f"the data in {self._directory} was written by a server of version 7.0 or later; {binary} can't read it"
             )
         return ServerSettings(
             binary=binary,

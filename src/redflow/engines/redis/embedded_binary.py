@@ -98,9 +98,7 @@ def inspect_server_binary(path: Path) -> ServerBinary | str:
     if match is None:
         first_line = (text.strip().splitlines() or ["nothing"])[0][:200]
         return f"{path} does not say its version but: {first_line}"
-    binary = ServerBinary(
-        path, match["name"], (int(match["major"]), int(match["minor"]), int(match["patch"]))
-    )
+    binary = ServerBinary(path, match["name"], (int(match["major"]), int(match["minor"]), int(match["patch"])))
     if binary.version < OLDEST_VERSION:
         return f"{binary} is older than {'.'.join(map(str, OLDEST_VERSION[:2]))}"
     return binary
@@ -110,8 +108,7 @@ def refuse_windows() -> None:
     """Raise EmbeddedServerError on Windows, which no server is made for."""
     if sys.platform == "win32":
         raise EmbeddedServerError(
-            "the embedded server does not run on Windows: use WSL 2, or start a Redis elsewhere and give "
-            "its URL"
+            "the embedded server does not run on Windows: use WSL 2, or start a Redis elsewhere and give its URL"
         )
 
 

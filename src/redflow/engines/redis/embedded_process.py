@@ -201,9 +201,7 @@ class ServerProcess:
     def _failure(self, what: str) -> str:
         tail = self._log_tail()
         if self._settings.port is not None and "in use" in tail:
-            what = (
-                f"could not start, since port {self._settings.port} of 127.0.0.1 is taken by another program"
-            )
+            what = f"could not start, since port {self._settings.port} of 127.0.0.1 is taken by another program"
         said = f"; it said:\n{tail}" if tail else ""
         return f"the embedded server {self._settings.binary} {what}. Log: {self._settings.log}{said}"
 

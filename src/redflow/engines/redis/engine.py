@@ -41,7 +41,9 @@ class RedisEngine:
         """See `Engine.start_run`."""
         [(code, run_id)] = await self.scripts.create([order], app)
         if code == "unknown_workflow":
-            raise UnknownWorkflowError(order.workflow, near_names(order.workflow, await self.definitions.names()))
+            raise UnknownWorkflowError(
+                order.workflow, near_names=near_names(order.workflow, await self.definitions.names())
+            )
         return public_run_id(run_id)
 
     async def cancel_run(self, run_id: str, reason: str) -> bool:

@@ -132,20 +132,22 @@ class Executor:
         if attempt.claim.decided_failure == b"@":
             attempt.claim.decided_failure = await load_big(self._writer.scripts, run.lease.run_id, "z")
 
-    async def _settle(
-        self, attempt: Attempt, journal: RedisJournal, outcome: Outcome | None, run_id: str
-    ) -> None:
+    async def _settle(self, attempt: Attempt, journal: RedisJournal, outcome: Outcome | None, run_id: str) -> None:
         attempt.settling = True
         try:
             if outcome is None or attempt.state == "lost":
                 journal.drop()
-                log.warning("run %s was interrupted: its lease is lost; another worker goes on with it", attempt.claim.run_id)
+                log.warning(
+                    "run %s was interrupted: its lease is lost; another worker goes on with it", attempt.claim.run_id
+                )
             else:
                 await journal.settle(outcome, attempt.claim)
         except LeaseLost as exc:
             log.warning("run %s: %s; another worker goes on with it", attempt.claim.run_id, exc)
         except RedflowError:
-            log.exception("run %s could not be settled; its lease will run out and it goes on elsewhere", attempt.claim.run_id)
+            log.exception(
+                "run %s could not be settled; its lease will run out and it goes on elsewhere", attempt.claim.run_id
+            )
         finally:
             held = self.held.get(run_id)
             if held is not None and held.attempt is attempt:

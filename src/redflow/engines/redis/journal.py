@@ -1,4 +1,4 @@
-"""The journal of a running attempt over the scripts: writes of all runs of a worker that fall together travel together."""
+"""The journal of a running attempt over the scripts; writes of a worker's runs that fall together travel together."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class RedisJournal:
         """Make a step durable, and what was noted before it."""
         self._notes.pop(step.name, None)
         for noted in self._take_notes():
-            self._writer.records.submit(noted)
+            self._writer.records.send(noted)
         try:
             reason = await self._writer.records.submit(self._packed(step))
         except ConnectionError as exc:
@@ -167,7 +167,7 @@ class RedisJournal:
 
     def _flush_notes(self) -> None:
         for write in self._take_notes():
-            self._writer.records.submit(write)
+            self._writer.records.send(write)
 
     def _take_notes(self) -> list[StepWrite]:
         if self._note_timer is not None:

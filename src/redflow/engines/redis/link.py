@@ -104,7 +104,7 @@ class Link:
             connection = await self._connect()
         except AuthenticationError:
             raise
-        except (RedisError, OSError, asyncio.TimeoutError) as exc:
+        except (TimeoutError, RedisError, OSError) as exc:
             raise LinkLost(str(exc), sent=False) from exc
         self._connection = connection
         self._reader = asyncio.get_running_loop().create_task(self._read_replies(connection))
@@ -188,4 +188,5 @@ else:
 
     def _pack(args: Sequence[Argument]) -> bytes:
         """A command in the Redis protocol, packed in C: a fifth of the time."""
-        return _pack_fast(tuple(args))
+        packed: bytes = _pack_fast(tuple(args))  # type: ignore[arg-type]  # reason: its stub says tuple of one
+        return packed

@@ -46,7 +46,10 @@ def time_or_none(reply: Reply) -> int | None:
 def as_fields(reply: Reply) -> dict[bytes, bytes]:
     """A flat list of names and values as a dict."""
     flat = as_list(reply)
-    return {as_bytes(name): value if isinstance(value, bytes) else str(value).encode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
+    return {
+        as_bytes(name): value if isinstance(value, bytes) else str(value).encode()
+        for name, value in zip(flat[::2], flat[1::2], strict=True)
+    }
 
 
 def as_reasons(flat: list[Reply]) -> dict[int, str]:

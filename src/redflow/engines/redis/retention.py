@@ -32,7 +32,9 @@ class Resets:
         cursor: bytes = b"0"
         removed = 0
         while True:
-            reply = as_list(await self._connection.read("SCAN", cursor, "MATCH", _escaped(base) + b"*", "COUNT", _CHUNK))
+            reply = as_list(
+                await self._connection.read("SCAN", cursor, "MATCH", _escaped(base) + b"*", "COUNT", _CHUNK)
+            )
             cursor = as_bytes(reply[0])
             found = [as_bytes(key) for key in as_list(reply[1])]
             doomed = [key for key in found if not key[len(base) :].startswith(kept)] if kept else found

@@ -61,7 +61,7 @@ class Signals:
         try:
             async with asyncio.timeout(10):
                 await self._ready.wait()
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise ConnectionError(f"can't subscribe at {self._source.address}: {self._failure}") from self._failure
 
     @property
@@ -85,7 +85,7 @@ class Signals:
                 await connection.send_command("SUBSCRIBE", *self._channels, check_health=False)
                 delay = 0.05
                 await self._read(connection, first)
-            except (RedisError, OSError, asyncio.TimeoutError, ServerTooOldError) as exc:
+            except (TimeoutError, RedisError, OSError, ServerTooOldError) as exc:
                 if self._ready.is_set() or isinstance(exc, AuthenticationError):
                     log.warning("lost the push connection to %s: %s", self._source.address, exc)
                 self._failure = exc

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from redis.asyncio import Redis, Sentinel
 from redis.asyncio.connection import Connection as TcpConnection
@@ -19,6 +19,9 @@ _TLS_OPTIONS: Final = (
     "ssl_certfile",
     "ssl_keyfile",
 )
+
+
+RedisOptions = dict[str, Any]  # reason: redis-py's connection classes take them as untyped keywords
 
 
 class EmbeddedUse:
@@ -52,7 +55,7 @@ class EmbeddedConnection(UnixDomainSocketConnection):
 
     async def _connect(self) -> None:
         self.path = await self._use.socket_path()
-        await super()._connect()
+        await super()._connect()  # type: ignore[no-untyped-call]  # reason: redis-py leaves it unannotated
 
 
 def open_redis(url: str) -> tuple[Redis, str, EmbeddedUse | None]:
@@ -82,21 +85,22 @@ def open_redis(url: str) -> tuple[Redis, str, EmbeddedUse | None]:
     return Redis(connection_pool=pool), str(address), None
 
 
-def _sentinel(address: ServerAddress, kwargs: dict[str, object]) -> Redis:
+def _sentinel(address: ServerAddress, kwargs: RedisOptions) -> Redis:
     options = address.options
     login = {"username": options.sentinel_username, "password": options.sentinel_password}
-    sentinel = Sentinel(
+    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]  # reason: redis-py leaves it unannotated
         list(address.hosts),
         sentinel_kwargs={name: value for name, value in login.items() if value is not None},
         ssl=address.tls,
         **kwargs,
     )
-    return sentinel.master_for(address.service or "", Redis)
+    master: Redis = sentinel.master_for(address.service or "", Redis)
+    return master
 
 
-def _common(address: ServerAddress) -> dict[str, object]:
+def _common(address: ServerAddress) -> RedisOptions:
     options = address.options
-    kwargs: dict[str, object] = {"db": address.db, "username": address.username, "password": address.password}
+    kwargs: RedisOptions = {"db": address.db, "username": address.username, "password": address.password}
     if options.client_name is not None:
         kwargs["client_name"] = options.client_name
     if options.socket_connect_timeout is not None:

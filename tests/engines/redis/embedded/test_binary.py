@@ -47,23 +47,17 @@ def test_without_any_server_the_error_says_what_to_install(
 
 
 @pytest.mark.usefixtures("nothing_bundled")
-def test_programs_that_are_too_old_or_broken_are_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_programs_that_are_too_old_or_broken_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     fake_binary(tmp_path / "valkey-server", "segmentation fault")
-    fake_binary(
-        tmp_path / "redis-server", "Redis server v=6.0.16 sha=00000000:0 malloc=jemalloc-5.2.1 bits=64"
-    )
+    fake_binary(tmp_path / "redis-server", "Redis server v=6.0.16 sha=00000000:0 malloc=jemalloc-5.2.1 bits=64")
     with pytest.raises(EmbeddedServerError) as failure:
         find_server_binary()
     assert f"{tmp_path}/valkey-server does not say its version but: segmentation fault" in str(failure.value)
     assert f"Redis 6.0.16 ({tmp_path}/redis-server) is older than 6.2" in str(failure.value)
 
     (tmp_path / "valkey-server").write_text("no program")
-    fake_binary(
-        tmp_path / "redis-server", "Redis server v=6.2.14 sha=00000000:0 malloc=jemalloc-5.1.0 bits=64"
-    )
+    fake_binary(tmp_path / "redis-server", "Redis server v=6.2.14 sha=00000000:0 malloc=jemalloc-5.1.0 bits=64")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", ".")
     found = find_server_binary()

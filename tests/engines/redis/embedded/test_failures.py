@@ -32,9 +32,7 @@ def test_a_server_that_ends_at_once_gives_the_end_of_its_log(directory: Path, tm
     assert not owner_alive(directory)
 
 
-def test_damaged_data_is_an_error_that_tells_the_servers_reason(
-    server: EmbeddedServer, directory: Path
-) -> None:
+def test_damaged_data_is_an_error_that_tells_the_servers_reason(server: EmbeddedServer, directory: Path) -> None:
     server.start()
     write(server.url, "one")
     server.stop()
@@ -46,9 +44,7 @@ def test_damaged_data_is_an_error_that_tells_the_servers_reason(
     assert not server.owner
 
 
-def test_a_server_that_never_answers_is_given_up(
-    directory: Path, tmp_path: Path, server: EmbeddedServer
-) -> None:
+def test_a_server_that_never_answers_is_given_up(directory: Path, tmp_path: Path, server: EmbeddedServer) -> None:
     program = fake_binary(tmp_path / "redis-server", "Redis server v=7.2.0", "exec sleep 1000")
     with pytest.raises(EmbeddedServerError, match="does not answer at the end of the time it was given"):
         EmbeddedServer(directory, binary=program, start_timeout_s=0.1).start()

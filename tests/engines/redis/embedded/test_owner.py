@@ -54,7 +54,7 @@ def test_start_and_stop_may_be_called_twice(server: EmbeddedServer) -> None:
 
 
 def test_a_server_that_is_not_started_has_no_url(server: EmbeddedServer) -> None:
-    for name in ("url", "unix_url", "pid"):
+    for name in ("url", "unix_url", "socket_path", "pid"):
         with pytest.raises(EmbeddedServerError, match="is not started"):
             getattr(server, name)
     assert not server.answers()
@@ -64,9 +64,7 @@ def test_a_server_that_is_not_started_has_no_url(server: EmbeddedServer) -> None
 def test_only_the_user_gets_at_the_data(server: EmbeddedServer) -> None:
     server.start()
     write(server.url, "one")
-    modes = {
-        path: stat.S_IMODE(path.stat().st_mode) for path in [server.directory, *server.directory.rglob("*")]
-    }
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in [server.directory, *server.directory.rglob("*")]}
     ignore = server.directory / ".gitignore"
     assert ignore.read_text() == "*\n"
     assert modes.pop(ignore)
@@ -94,9 +92,7 @@ def test_with(directory: Path, binary: Path) -> None:
     assert not owner_alive(directory)
 
 
-def test_a_server_that_was_killed_is_started_again(
-    server: EmbeddedServer, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_server_that_was_killed_is_started_again(server: EmbeddedServer, caplog: pytest.LogCaptureFixture) -> None:
     server.start()
     write(server.url, "one")
     url, first = server.url, server.pid
@@ -113,9 +109,7 @@ def test_a_server_that_was_killed_is_started_again(
     assert record.server_pid == server.pid
 
 
-def test_a_server_that_does_not_end_is_killed(
-    directory: Path, binary: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_server_that_does_not_end_is_killed(directory: Path, binary: Path, caplog: pytest.LogCaptureFixture) -> None:
     server = EmbeddedServer(directory, binary=binary, stop_timeout_s=0.1)
     server.start()
     write(server.url, "one")

@@ -13,6 +13,7 @@ from redflow.engines.redis.embedded import (
     EmbeddedServerError,
 )
 from redflow.engines.redis.embedded_directory import choose_socket, read_record
+from redflow.engines.redis.urls import parse_url
 from tests.engines.redis.embedded.starters import Starters, free_port, read, write
 
 
@@ -95,11 +96,11 @@ def test_special_characters_in_the_path(tmp_path: Path, binary: Path) -> None:
     with EmbeddedServer(tmp_path / "a b?c#d%e", binary=binary) as server:
         write(server.url, "one")
         assert "a%20b%3Fc%23d%25e" in server.url
+        assert server.socket_path == str(tmp_path / "a b?c#d%e" / "server.sock")
+        assert parse_url(server.url).path == server.socket_path
 
 
-def test_the_default_directory_is_below_the_working_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_default_directory_is_below_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert EmbeddedServer().directory == tmp_path / ".redflow"
     assert EmbeddedServer("data/../other").directory == tmp_path / "other"

@@ -110,7 +110,10 @@ class Claimer:
         if self._threads.exhausted:
             if not self._warned_stuck:
                 self._warned_stuck = True
-                log.error("all %d threads hang in steps that were given up; this worker claims nothing more", self._threads.size)
+                log.error(
+                    "all %d threads hang in steps that were given up; this worker claims nothing more",
+                    self._threads.size,
+                )
             return 0
         return self._concurrency - len(self._executor.held)
 
@@ -143,7 +146,7 @@ class Claimer:
         try:
             async with asyncio.timeout(self._check_s):
                 await self._wake.wait()
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return True
         return False
 

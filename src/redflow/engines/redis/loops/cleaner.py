@@ -21,8 +21,9 @@ async def clean_up(scripts: RunScripts, every_s: float) -> None:
     """Clean up at once and then at each interval, for ever."""
     while True:
         try:
-            while await scripts.purge(None, _CHUNK) == _CHUNK:
-                await asyncio.sleep(0)
+            purged = _CHUNK
+            while purged == _CHUNK:
+                purged = await scripts.purge(None, _CHUNK)
             await fail_unknown(scripts, STRAY_PATIENCE_MS)
         except RedflowError as exc:
             log.warning("cleaning up failed: %s", exc)

@@ -49,6 +49,6 @@ class Deadline:
             try:
                 async with asyncio.timeout(left):
                     await self._moved.wait()
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 # Timers of the loop may fire a moment early: look again.
                 continue

@@ -8,6 +8,7 @@ clock before its lease can have run out, whatever the network says.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 import threading
@@ -59,26 +60,26 @@ class LeaseKeeper:
         self._loop_thread = threading.get_ident()
         self._loop_beat = monotonic()
         self._beat_timer: asyncio.TimerHandle | None = None
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._thread_loop: asyncio.AbstractEventLoop | None = None
+        self._stop = asyncio.Event()
         self._epoch = 0
         self._stall_told = False
 
     def start(self) -> None:
         """Start the thread."""
         self._beat()
-        self._thread = threading.Thread(target=self._run, name="redflow-leases", daemon=True)
-        self._thread.start()
+        self._thread_loop = asyncio.new_event_loop()
+        threading.Thread(target=self._run, args=(self._thread_loop,), name="redflow-leases", daemon=True).start()
 
     async def stop(self) -> None:
         """End the thread."""
-        self._stop.set()
         if self._beat_timer is not None:
             self._beat_timer.cancel()
-        thread = self._thread
-        if thread is not None:
-            while thread.is_alive():
-                await asyncio.sleep(0.005)
+        if self._thread_loop is not None:
+            if not self._ended.done():
+                self._thread_loop.call_soon_threadsafe(self._stop.set)
+            await self._ended
 
     # -- on the event loop --------------------------------------------------------------------------------------
 
@@ -107,8 +108,13 @@ class LeaseKeeper:
 
     # -- in the thread ------------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        asyncio.run(self._keep())
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            loop.run_until_complete(self._keep())
+        except BaseException:
+            log.exception("the lease thread of worker %s broke; its runs will be lost to others", self._worker)
+        finally:
+            self._on_loop(_end, self._ended)
 
     async def _keep(self) -> None:
         scripts = self._scripts.on(self._scripts.connection.twin())
@@ -116,7 +122,8 @@ class LeaseKeeper:
         failing = False
         try:
             while not self._stop.is_set():
-                if not await self._pause(period_s):
+                await self._pause(period_s)
+                if self._stop.is_set():
                     break
                 if self._loop_is_stuck():
                     continue
@@ -131,14 +138,11 @@ class LeaseKeeper:
         finally:
             await scripts.connection.close()
 
-    async def _pause(self, seconds: float) -> bool:
-        """Sleep in short bits, so that a stop is noticed; False when it is."""
-        until = monotonic() + seconds
-        while (left := until - monotonic()) > 0:
-            if self._stop.is_set():
-                return False
-            await asyncio.sleep(min(left, 0.05))
-        return not self._stop.is_set()
+    async def _pause(self, seconds: float) -> None:
+        """Sleep until the next renewal or a stop."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
 
     async def _renew(self, scripts: RunScripts) -> None:
         leases = [lease for lease, _ in self._executor.leases()]
@@ -163,10 +167,17 @@ class LeaseKeeper:
             self._stall_told = True
             frame = sys._current_frames().get(self._loop_thread)
             stack = "".join(traceback.format_stack(frame)) if frame is not None else "(unknown)"
-            log.error("the event loop hasn't answered for %.0f s; its leases are let go. It is at:\n%s", silent_s, stack)
+            log.error(
+                "the event loop hasn't answered for %.0f s; its leases are let go. It is at:\n%s", silent_s, stack
+            )
             self._on_loop(self._executor.interrupt_all, "lost")
         return True
 
     def _on_loop(self, call: Callable[..., object], *args: object) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(call, *args)
+
+
+def _end(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)

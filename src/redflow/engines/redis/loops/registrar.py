@@ -14,6 +14,7 @@ import orjson
 from redflow.definitions import AnyWorkflow
 from redflow.engines.redis.clock import ServerClock
 from redflow.engines.redis.definitions import Definitions
+from redflow.engines.redis.link import Argument
 from redflow.engines.redis.replies import as_int, as_list
 from redflow.engines.redis.runs import SERVER_TIME, RunScripts
 from redflow.engines.redis.scripts import verb
@@ -75,14 +76,14 @@ class Registrar:
             "host": platform.node(),
             "pid": os.getpid(),
         }
-        args = (
+        args: list[Argument] = [
             SERVER_TIME,
             self._worker,
             self._alive_ms,
             self._app,
             orjson.dumps(info),
             *(definition.name for definition in self._workflows()),
-        )
+        ]
         scripts = self._scripts
         now, _epoch = as_list(await scripts.connection.call(REGISTER_WORKER, scripts.keys.base, args))
         self._clock.observe(as_int(now))

@@ -40,5 +40,7 @@ async def watch_claimer(
                 log.debug("the watchdog could not look: %s", exc)
                 continue
             if any(as_int(count) for count in ready):
-                log.warning("runs are ready but this worker has claimed none for %g s: restarting its claimer", stalled_for_s)
+                log.warning(
+                    "runs are ready but this worker has claimed none for %g s: restarting its claimer", stalled_for_s
+                )
                 restart()
