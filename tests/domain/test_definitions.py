@@ -177,7 +177,7 @@ def generator(ctx: Context) -> Iterator[int]:
 
 @pytest.mark.parametrize("function", [None, "handler", 5, generator, async_generator])
 def test_other_handlers_are_refused(function: Any) -> None:
-    with pytest.raises(ValueError, match="^handler must be a function"):
+    with pytest.raises(ValueError, match=r"^handler must be a function"):
         define_workflow("w", handler=function)
 
 
@@ -249,7 +249,7 @@ async def test_models_are_sent_as_json_without_a_schema_too(client: StandInClien
 
 async def test_bad_input_is_refused_before_a_client_is_touched() -> None:
     definition = define_workflow("w", handler=handler, input_schema=Order)
-    with pytest.raises(InputValidationError, match="^Workflow input validation failed$") as caught:
+    with pytest.raises(InputValidationError, match=r"^Workflow input validation failed$") as caught:
         await definition.run({"id": "x"})
     assert isinstance(caught.value.issues, pydantic.ValidationError)
     assert caught.value.__cause__ is caught.value.issues
@@ -272,7 +272,7 @@ async def test_validate_input_with_schema() -> None:
     with pytest.raises(InputValidationError) as caught:
         await validate_input_with_schema(dict, {"id": 1})
     assert isinstance(caught.value.issues, AttributeError)
-    with pytest.raises(InputValidationError, match="^mine$"):
+    with pytest.raises(InputValidationError, match=r"^mine$"):
         await validate_input_with_schema(OwnRefusal, 1)
 
 

@@ -92,16 +92,52 @@ def test_constants() -> None:
 
 
 def test_everything_the_contract_names_is_there() -> None:
-    names = """
-        AttemptTrace CronTrigger DefineWorkflowOptions EventDelivery EventRecord EventTrigger ListEventsParams
-        ListRunsParams ListedEvent ListedRun OnFailureContext RunHandle RunState RunStats RunStatus
-        SearchRunsParams SearchRunsResult StepState StepTrace WorkflowMeta WorkflowRetryPolicy
-        WorkflowDebounceOptions WorkflowRateLimitOptions RunContext RetryPolicyContext RetryPolicyRunContext
-        ReceivedEvent EventWaitInfo WorkflowCronMeta WorkflowEventMeta StepRunOptions WorkflowLike ALL_STATUSES
-        TERMINAL_STATUSES DEFAULT_MAX_ATTEMPTS IDEMPOTENCY_TTL_SEC StepStatus EventDeliveryStatus
-        EventFanoutStatus StepWaitForTarget RetryDelayTarget RetryDelayResolver ShouldRetryResolver
-    """.split()
-    assert set(names) <= set(types.__all__)
+    names = {
+        "AttemptTrace",
+        "CronTrigger",
+        "DefineWorkflowOptions",
+        "EventDelivery",
+        "EventRecord",
+        "EventTrigger",
+        "ListEventsParams",
+        "ListRunsParams",
+        "ListedEvent",
+        "ListedRun",
+        "OnFailureContext",
+        "RunHandle",
+        "RunState",
+        "RunStats",
+        "RunStatus",
+        "SearchRunsParams",
+        "SearchRunsResult",
+        "StepState",
+        "StepTrace",
+        "WorkflowMeta",
+        "WorkflowRetryPolicy",
+        "WorkflowDebounceOptions",
+        "WorkflowRateLimitOptions",
+        "RunContext",
+        "RetryPolicyContext",
+        "RetryPolicyRunContext",
+        "ReceivedEvent",
+        "EventWaitInfo",
+        "WorkflowCronMeta",
+        "WorkflowEventMeta",
+        "StepRunOptions",
+        "WorkflowLike",
+        "ALL_STATUSES",
+        "TERMINAL_STATUSES",
+        "DEFAULT_MAX_ATTEMPTS",
+        "IDEMPOTENCY_TTL_SEC",
+        "StepStatus",
+        "EventDeliveryStatus",
+        "EventFanoutStatus",
+        "StepWaitForTarget",
+        "RetryDelayTarget",
+        "RetryDelayResolver",
+        "ShouldRetryResolver",
+    }
+    assert names <= set(types.__all__)
     assert all(hasattr(types, name) for name in types.__all__)
 
 

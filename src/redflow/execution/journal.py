@@ -51,6 +51,10 @@ class Journal(Protocol):
         """The server's time, epoch ms."""
         ...
 
+    def may_begin(self) -> bool:
+        """Whether new work may begin: a holder stops by its own clock before its lease can have run out."""
+        ...
+
     async def record(self, step: StepRecord) -> None:
         """Make a step's state durable; returns when it is.
 

@@ -189,6 +189,9 @@ class Steps:
 
     async def _perform(self, step: StepRecord, call: _Call) -> object:
         attempt = self._attempt
+        if not self._journal.may_begin():
+            attempt.interrupt("lost")
+            raise asyncio.CancelledError("the lease of this run may have run out")
         try:
             value = await self._call(step.name, call)
         except asyncio.CancelledError:

@@ -29,13 +29,11 @@ class Held:
 
     Attributes:
         lease: the right to write to it.
-        renewed_at: monotonic seconds when its lease was last known to be good.
         attempt: its state.
         task: executes it.
     """
 
     lease: Lease
-    renewed_at: float
     attempt: Attempt
     journal: RedisJournal
     task: asyncio.Task[None]
@@ -66,7 +64,7 @@ class Executor:
         self.progress = 0
         """Grows with every run that leaves its slot; the watchdog looks at it."""
 
-    def start(self, run: ClaimedRun, claimed_at: float) -> None:
+    def start(self, run: ClaimedRun) -> None:
         """Execute a claimed run."""
         claim = claim_of(run)
         attempt: Attempt
@@ -79,7 +77,7 @@ class Executor:
         task = asyncio.get_running_loop().create_task(self._execute(run, attempt, journal))
         attempt.task = task
         attempt.on_interrupt = lambda: self._give_time_to_unwind(run.lease.run_id)
-        self.held[run.lease.run_id] = Held(run.lease, claimed_at, attempt, journal, task)
+        self.held[run.lease.run_id] = Held(run.lease, attempt, journal, task)
 
     def interrupt(self, run_id: str, why: Interruption) -> None:
         """Interrupt a run if it is held here."""
@@ -92,15 +90,9 @@ class Executor:
         for held in list(self.held.values()):
             held.attempt.interrupt(why)
 
-    def leases(self) -> list[tuple[Lease, float]]:
-        """The leases to renew, with the time of their last renewal; may be called from any thread."""
-        return [(held.lease, held.renewed_at) for held in list(self.held.values())]
-
-    def renewed(self, run_id: str, at: float) -> None:
-        """A lease was prolonged by a call that was sent at `at` (monotonic seconds)."""
-        held = self.held.get(run_id)
-        if held is not None:
-            held.renewed_at = at
+    def leases(self) -> list[Lease]:
+        """The leases to renew; may be called from any thread."""
+        return [held.lease for held in list(self.held.values())]
 
     async def _execute(self, run: ClaimedRun, attempt: Attempt, journal: RedisJournal) -> None:
         run_id = run.lease.run_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -93,6 +94,10 @@ class RedisJournal:
     def now_ms(self) -> int:
         """The server's time, epoch ms."""
         return self._writer.clock.now_ms()
+
+    def may_begin(self) -> bool:
+        """Whether the lease certainly holds, so that new work may begin."""
+        return time.monotonic() < self._lease.good_until
 
     async def record(self, step: StepRecord) -> None:
         """Make a step durable, and what was noted before it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,11 +50,20 @@ SERVER_TIME = ""
 
 @dataclass(slots=True)
 class Lease:
-    """The right to write to a run: refused as stale as soon as another claim has happened."""
+    """The right to write to a run: refused as stale as soon as another claim has happened.
+
+    Attributes:
+        run_id: stored id of the run.
+        fence: how often the run was claimed, this claim included.
+        token: random part of this claim.
+        good_until: until when the holder may begin new work, by its own monotonic clock, seconds. Counted from
+            before the call that prolonged the lease was sent, so the lease can't have run out by then.
+    """
 
     run_id: str
     fence: int
     token: str
+    good_until: float = math.inf
 
 
 @dataclass(slots=True)

@@ -179,7 +179,8 @@ class Claimer:
         if reply.more:
             self._more = True
         for run in reply.runs:
-            self._executor.start(run, sent_at)
+            run.lease.good_until = sent_at + self._lease_ms / 1000
+            self._executor.start(run)
 
     async def _pass_bell(self) -> None:
         """Rung without a free slot: let another worker have it."""

@@ -89,21 +89,17 @@ class LeaseKeeper:
         self._stall_told = False
         self._beat_timer = self._loop.call_later(_LOOP_BEAT_S, self._beat)
 
-    def _apply(self, leases: list[Lease], reasons: dict[int, str], sent_at: float) -> None:
-        for index, lease in enumerate(leases):
-            reason = reasons.get(index)
-            if reason == "lost":
-                if (held := self._executor.held.get(lease.run_id)) is not None and held.lease is lease:
-                    self._executor.interrupt(lease.run_id, "lost")
-                continue
-            self._executor.renewed(lease.run_id, sent_at)
-            if reason == "cancel":
-                self._executor.interrupt(lease.run_id, "canceled")
+    def _apply(self, leases: list[Lease], reasons: dict[int, str]) -> None:
+        for index, reason in reasons.items():
+            lease = leases[index]
+            held = self._executor.held.get(lease.run_id)
+            if held is not None and held.lease is lease:
+                held.attempt.interrupt("canceled" if reason == "cancel" else "lost")
 
     def _drop_expired(self) -> None:
-        limit = monotonic() - self._lease_ms / 1000
+        now = monotonic()
         for held in list(self._executor.held.values()):
-            if held.renewed_at <= limit and not held.attempt.settling:
+            if held.lease.good_until <= now:
                 held.attempt.interrupt("lost")
 
     # -- in the thread ------------------------------------------------------------------------------------------
@@ -145,7 +141,7 @@ class LeaseKeeper:
                 await self._stop.wait()
 
     async def _renew(self, scripts: RunScripts) -> None:
-        leases = [lease for lease, _ in self._executor.leases()]
+        leases = self._executor.leases()
         sent_at = monotonic()
         patience_s = max(0.05, self._lease_ms / 4000)
         answer = await scripts.renew(self._worker, self._lease_ms, self._alive_ms, leases, patience_s=patience_s)
@@ -157,7 +153,11 @@ class LeaseKeeper:
             log.warning("Redis went back in time (a failover or a restored copy): all leases are given up")
             reasons = dict.fromkeys(range(len(leases)), "lost")
         self._epoch = epoch
-        self._on_loop(self._apply, leases, reasons, sent_at)
+        for index, lease in enumerate(leases):
+            if reasons.get(index) != "lost":
+                lease.good_until = sent_at + self._lease_ms / 1000
+        if reasons:
+            self._on_loop(self._apply, leases, reasons)
 
     def _loop_is_stuck(self) -> bool:
         silent_s = monotonic() - self._loop_beat
