@@ -22,7 +22,7 @@ from redflow.domain.run import RunOrder, new_run_id
 from redflow.engine import Engine, RunEnd
 from redflow.engines.redis.connection import Connection, clone_of
 from redflow.engines.redis.engine import RedisEngine
-from redflow.engines.redis.sources import EmbeddedUse, open_redis
+from redflow.engines.redis.sources import EmbeddedUse, open_source
 from redflow.errors import CanceledError, RedflowError, TimeoutError
 from redflow.handle import RunHandle
 from redflow.registry import WorkflowRegistry
@@ -76,14 +76,14 @@ def create_client(
     Example:
         >>> client = create_client(url="redis://127.0.0.1:6379")
     """
-    embedded: EmbeddedUse | None = None
-    address: str | None = None
-    if redis is None:
-        redis, address, embedded = open_redis(config.redis_url(url))
-    client = RedflowClient(redis, config.resolve_prefix(prefix), config.resolve_app(app))
-    client._embedded = embedded
-    if address is not None:
-        client.connection.address = address
+    if redis is not None:
+        return RedflowClient(redis, config.resolve_prefix(prefix), config.resolve_app(app))
+    source = open_source(config.redis_url(url))
+    client = RedflowClient(source.redis, config.resolve_prefix(prefix), config.resolve_app(app))
+    client._embedded = source.embedded
+    client.connection.address = source.address
+    if source.reply_timeout_s is not None:
+        client.connection.limit_silence(source.reply_timeout_s)
     return client
 
 

@@ -32,6 +32,8 @@ Interruption = Literal["canceled", "stopping", "lost"]
 UNWIND_S: Final = 0.5
 """How long user code may take to unwind, seconds; then it is abandoned."""
 _AWAKE_WARNING_S: Final = 10.0
+_ANNOUNCE_S: Final = 0.05
+"""A step that lasts longer is recorded as running, seconds; shorter ones cost one write only."""
 
 
 class OpenWait:
@@ -81,6 +83,7 @@ class Attempt:
         self._waits_since: float | None = None
         self._warned_awake = False
         self._timer: asyncio.TimerHandle | None = None
+        self._announcer: asyncio.TimerHandle | None = None
 
     # -- interruption -------------------------------------------------------------------------------------------
 
@@ -102,8 +105,9 @@ class Attempt:
         """The handler has come to its end; its open steps no longer count."""
         if self.state == "running":
             self.state = "ended"
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._announcer):
+            if timer is not None:
+                timer.cancel()
 
     def cancel_leftovers(self) -> list[asyncio.Task[object]]:
         """Cancel the tasks of steps that are still open at the end; returns those tasks."""
@@ -113,6 +117,18 @@ class Attempt:
         for task in tasks:
             task.cancel()
         return tasks
+
+    def began(self, step: StepRecord) -> None:
+        """A step's function begins; if it lasts, its record says `running` in a moment, for those who look."""
+        self.started[step.name] = step
+        if self._announcer is None:
+            self._announcer = asyncio.get_running_loop().call_later(_ANNOUNCE_S, self._announce)
+
+    def _announce(self) -> None:
+        self._announcer = None
+        for step in self.started.values():
+            self.journal.note(step)
+        self.started.clear()
 
     def check_open(self) -> None:
         """Every step call comes through here first.

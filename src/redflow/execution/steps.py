@@ -177,7 +177,7 @@ class Steps:
     def _in_flight(self, step: StepRecord) -> Iterator[None]:
         attempt = self._attempt
         attempt.in_flight[step.name] = asyncio.current_task()
-        attempt.started[step.name] = step
+        attempt.began(step)
         try:
             yield
         finally:

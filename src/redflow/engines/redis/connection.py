@@ -159,6 +159,10 @@ class Connection:
             await asyncio.sleep(delay * (0.5 + random.random()))
             delay = min(delay * 2, 0.5)
 
+    def limit_silence(self, seconds: float) -> None:
+        """How long a server that owes a reply may say nothing before the connection counts as broken."""
+        self._link.reply_timeout_s = seconds
+
     def twin(self) -> Connection:
         """Another connection to the same server, for another thread's event loop."""
         return Connection(self._new_connection, self.address, patience_s=self._patience_s)

@@ -11,13 +11,16 @@ from redflow.domain.names import scope_queue
 from redflow.domain.payload import encode
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
-from redflow.engines.redis.replies import as_bytes, as_fields, as_list, as_text
+from redflow.engines.redis.link import Argument
+from redflow.engines.redis.replies import as_fields, as_int, as_list, as_text
 from redflow.engines.redis.runs import SERVER_TIME
 from redflow.engines.redis.scripts import verb
 from redflow.types import WorkflowMeta
 
 REGISTER = verb("register_workflow", args="now, name, app, queue, max_concurrency, max_attempts, version, meta")
 REMOVE = verb("remove_workflows", args="now, app, quiet_ms", item="workflow (still in the registry)")
+
+COUNT_UNLIKE = verb("count_unlike", args="app", item="name, queue")
 
 QUIET_MS = 30_000
 """A worker that was heard of within this time, ms, keeps the metadata of its workflows."""
@@ -87,19 +90,12 @@ class Definitions:
         records = [as_fields(reply) for reply in replies]
         return [_meta(name, record) for name, record in zip(names, records, strict=True) if record]
 
-    async def differs(self, definition: AnyWorkflow, app: str) -> bool:
-        """Whether the metadata of a workflow is missing or tells another queue or app."""
-        values = as_list(await self._connection.read("HMGET", self._keys.meta(definition.name), "app", "queue"))
-        return values != [app.encode(), definition.options.queue.encode()]
-
-    async def apps(self, names: Sequence[str]) -> list[tuple[str | None, str | None]]:
-        """(app, queue) as stored, for each workflow."""
-        replies = await self._connection.read_many([("HMGET", self._keys.meta(name), "app", "queue") for name in names])
-        rows = [as_list(reply) for reply in replies]
-        return [
-            (as_bytes(app).decode() if app else None, as_bytes(queue).decode() if queue else None)
-            for app, queue in rows
-        ]
+    async def differ(self, definitions: Sequence[AnyWorkflow], app: str) -> bool:
+        """Whether the metadata of any of these workflows is missing or tells another queue or app; one trip."""
+        args: list[Argument] = [app]
+        for definition in definitions:
+            args += (definition.name, definition.options.queue)
+        return as_int(await self._connection.call(COUNT_UNLIKE, self._keys.base, args)) > 0
 
 
 def refuse_unserved(definition: AnyWorkflow) -> None:

@@ -43,7 +43,7 @@ class Link:
 
     def __init__(self, connect: Connect, *, reply_timeout_s: float = 5.0) -> None:
         self._connect = connect
-        self._reply_timeout_s = reply_timeout_s
+        self.reply_timeout_s = reply_timeout_s
         self._connection: AbstractConnection | None = None
         self._pending: deque[asyncio.Future[Reply]] = deque()
         self._outbox: list[tuple[bytes, asyncio.Future[Reply]]] = []
@@ -135,14 +135,14 @@ class Link:
         """While replies are owed, look now and then whether any came."""
         if self._watchdog is None:
             loop = asyncio.get_running_loop()
-            self._watchdog = loop.call_later(self._reply_timeout_s, self._check_silence, self._replies_seen)
+            self._watchdog = loop.call_later(self.reply_timeout_s, self._check_silence, self._replies_seen)
 
     def _check_silence(self, seen: int) -> None:
         self._watchdog = None
         if not self._pending:
             return
         if self._replies_seen == seen:
-            task = asyncio.get_running_loop().create_task(self._drop(f"no reply in {self._reply_timeout_s:g} s"))
+            task = asyncio.get_running_loop().create_task(self._drop(f"no reply in {self.reply_timeout_s:g} s"))
             task.add_done_callback(lambda done: done.exception())
         else:
             self._watch()

@@ -16,7 +16,7 @@ from redflow.domain.payload import decode, unpack
 from redflow.domain.run import public_run_id
 from redflow.domain.step import FIELD_PREFIX, StepRecord, pack_header, unpack_step
 from redflow.engines.redis.runs import ClaimedRun
-from redflow.errors import SerializedError
+from redflow.errors import CanceledError, SerializedError, make_error_json
 from redflow.execution.journal import Claim
 from redflow.types import AttemptTrace, JsonData, RunState, RunStatus, StepState, StepTrace
 
@@ -127,7 +127,7 @@ def run_state(run_id: str, record: Record) -> RunState:
 def step_states(record: Record, run_id: str) -> list[StepState]:
     """What `get_run_steps` gives, by seq."""
     states: list[StepState] = []
-    for step in sorted(steps_of(record, run_id).values(), key=lambda step: step.seq):
+    for step in sorted(_ended_with_run(record, run_id), key=lambda step: step.seq):
         state: StepState = {
             "name": step.name,
             "status": step.status,
@@ -147,12 +147,28 @@ def step_states(record: Record, run_id: str) -> list[StepState]:
     return states
 
 
+def _ended_with_run(record: Record, run_id: str) -> list[StepRecord]:
+    """The steps; those that were still open when the run ended (it was canceled while asleep, say) ended with it."""
+    steps = list(steps_of(record, run_id).values())
+    if b"f" not in record:
+        return steps
+    at = int(record[b"f"])
+    return [
+        step if step.status != "running" else step.finished("canceled", at, step.attempt, _canceled_payload(step.name))
+        for step in steps
+    ]
+
+
+def _canceled_payload(name: str) -> bytes:
+    return make_error_json(CanceledError(f"Step canceled: {name}")).encode()
+
+
 def attempt_traces(record: Record, run_id: str) -> list[AttemptTrace]:
     """What `get_run_attempts` gives.
 
     A failed attempt left a trace of its own. The last one is told by the run and the steps it wrote.
     """
-    steps = steps_of(record, run_id)
+    steps = {step.name: step for step in _ended_with_run(record, run_id)}
     last = int(record.get(b"a", b"0"))
     traces: list[AttemptTrace] = []
     for number in range(1, last + 1):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass
 from typing import Any, Final
 
 from redis.asyncio import Redis, Sentinel
@@ -30,14 +32,16 @@ class EmbeddedUse:
     def __init__(self, directory: str | None) -> None:
         self.directory = directory
         self._server: EmbeddedServer | None = None
+        self._starting = asyncio.Lock()
 
     async def socket_path(self) -> str:
         """Where the server listens; starts it if nobody has."""
-        if self._server is None or not self._server.answers():
-            former, self._server = self._server, await ensure_embedded(self.directory)
-            if former is not None:
-                await former.release()
-        return self._server.unix_url.removeprefix("unix://")
+        async with self._starting:
+            if self._server is None or not await asyncio.to_thread(self._server.answers):
+                former, self._server = self._server, await ensure_embedded(self.directory)
+                if former is not None:
+                    await former.release()
+            return str(self._server.socket_path)
 
     async def release(self) -> None:
         """Give the server back; the last user's release ends it."""
@@ -58,11 +62,25 @@ class EmbeddedConnection(UnixDomainSocketConnection):
         await super()._connect()  # type: ignore[no-untyped-call]  # reason: redis-py leaves it unannotated
 
 
-def open_redis(url: str) -> tuple[Redis, str, EmbeddedUse | None]:
-    """A redis-py client for a URL; opens no connection.
+@dataclass(slots=True)
+class Source:
+    """Where a URL leads.
 
-    Returns:
-        The client, what to call the server in messages, and the use of the embedded server if it is one.
+    Attributes:
+        redis: a redis-py client for it.
+        address: what to call the server in messages; without password.
+        embedded: the use of the embedded server, if it is one.
+        reply_timeout_s: longest silence of a server that owes a reply, seconds; None: our default.
+    """
+
+    redis: Redis
+    address: str
+    embedded: EmbeddedUse | None = None
+    reply_timeout_s: float | None = None
+
+
+def open_source(url: str) -> Source:
+    """A redis-py client for a URL; opens no connection.
 
     Raises:
         ValueError: the URL is none of ours.
@@ -71,18 +89,22 @@ def open_redis(url: str) -> tuple[Redis, str, EmbeddedUse | None]:
     kwargs = _common(address)
     if address.kind == "embedded":
         use = EmbeddedUse(address.path)
-        return Redis(connection_pool=ConnectionPool(connection_class=EmbeddedConnection, use=use)), str(address), use
+        pool = ConnectionPool(connection_class=EmbeddedConnection, use=use)
+        return Source(Redis(connection_pool=pool), str(address), use)
     if address.kind == "cluster":
         raise ValueError("redis+cluster:// is not supported in this version of redflow")
+    return Source(_client(address, kwargs), str(address), None, address.options.socket_timeout)
+
+
+def _client(address: ServerAddress, kwargs: RedisOptions) -> Redis:
     if address.kind == "sentinel":
-        return _sentinel(address, kwargs), str(address), None
+        return _sentinel(address, kwargs)
     if address.kind == "unix":
         pool = ConnectionPool(connection_class=UnixDomainSocketConnection, path=address.path, **kwargs)
-        return Redis(connection_pool=pool), str(address), None
+        return Redis(connection_pool=pool)
     host, port = address.hosts[0]
     connection_class = SSLConnection if address.tls else TcpConnection
-    pool = ConnectionPool(connection_class=connection_class, host=host, port=port, **kwargs)
-    return Redis(connection_pool=pool), str(address), None
+    return Redis(connection_pool=ConnectionPool(connection_class=connection_class, host=host, port=port, **kwargs))
 
 
 def _sentinel(address: ServerAddress, kwargs: RedisOptions) -> Redis:

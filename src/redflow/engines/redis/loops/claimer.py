@@ -156,13 +156,15 @@ class Claimer:
             return
         self._in_flight, self._more = True, False
         token = f"{self._worker}.{secrets.token_hex(4)}"
-        sent_at = monotonic()
+        sent_at, asked_at = monotonic(), asyncio.get_running_loop().time()
         try:
             reply = await self._scripts.claim(self._worker, token, self._lease_ms, want, self._queues)
             if reply is None:
                 await self._register()
                 self._more = True
                 return
+            self._due.set(reply.next_due, asked_at)
+            self._lease.set(reply.next_lease, asked_at)
             self._take(reply, want, sent_at)
         except RedflowError as exc:
             log.warning("claiming failed: %s", exc)
@@ -173,8 +175,6 @@ class Claimer:
 
     def _take(self, reply: ClaimReply, want: int, sent_at: float) -> None:
         self._clock.observe(reply.now)
-        self._due.set(reply.next_due)
-        self._lease.set(reply.next_lease)
         self._marked_idle = len(reply.runs) < want and not reply.more
         if reply.more:
             self._more = True

@@ -21,19 +21,31 @@ class Deadline:
     def __init__(self, clock: ServerClock, latest_s: float) -> None:
         self._clock = clock
         self._latest_s = latest_s
-        self._at: int | None = None
+        self._at: int | None = 0  # nothing is known yet: look at once
+        self._hint: tuple[float, int] | None = None
         self._moved = asyncio.Event()
 
-    def set(self, at_ms: int | None) -> None:
-        """The next time is this one; None: nothing is known to fall due."""
+    def set(self, at_ms: int | None, asked_at: float) -> None:
+        """A reply says what the next time is.
+
+        Args:
+            at_ms: the time; None: nothing is known to fall due.
+            asked_at: when the call was sent (loop time, seconds): a hint that came after it may be news to the reply.
+        """
+        if self._hint is not None and self._hint[0] >= asked_at:
+            at_ms = self._hint[1] if at_ms is None else min(at_ms, self._hint[1])
+        self._move(at_ms)
+
+    def bring_forward(self, at_ms: int) -> None:
+        """A hint: something falls due at this time, maybe earlier than what is known."""
+        self._hint = (asyncio.get_running_loop().time(), at_ms)
+        if self._at is None or at_ms < self._at:
+            self._move(at_ms)
+
+    def _move(self, at_ms: int | None) -> None:
         if at_ms != self._at:
             self._at = at_ms
             self._moved.set()
-
-    def bring_forward(self, at_ms: int) -> None:
-        """Something falls due at this time, maybe earlier than what is known."""
-        if self._at is None or at_ms < self._at:
-            self.set(at_ms)
 
     async def wait(self) -> None:
         """Sleep until the time has come."""
@@ -43,7 +55,7 @@ class Deadline:
             self._moved.clear()
             left = latest - loop.time()
             if self._at is not None:
-                left = min(left, self._clock.seconds_until(self._at))
+                left = min(left, self._clock.seconds_until(self._at) if self._at else 0)
             if left <= 0:
                 return
             try:

@@ -20,6 +20,7 @@ async def promote_due_runs(scripts: RunScripts, clock: ServerClock, due: Deadlin
     """Sleep until the next due time, promote in chunks, for ever."""
     while True:
         await due.wait()
+        asked_at = asyncio.get_running_loop().time()
         try:
             now, next_due, promoted = await scripts.promote(_CHUNK)
         except RedflowError as exc:
@@ -27,6 +28,6 @@ async def promote_due_runs(scripts: RunScripts, clock: ServerClock, due: Deadlin
             await asyncio.sleep(0.5)
             continue
         clock.observe(now)
-        due.set(next_due)
+        due.set(next_due, asked_at)
         if promoted:
             log.debug("promoted %d due runs", promoted)

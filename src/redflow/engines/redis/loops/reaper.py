@@ -37,6 +37,7 @@ async def recover_dead_runs(
         if scripts.connection.losses != losses:
             losses = scripts.connection.losses
             await asyncio.sleep(lease_ms / 1000)
+        asked_at = asyncio.get_running_loop().time()
         try:
             now, next_lease, recovered, poisoned = await scripts.recover(batch, error)
         except RedflowError as exc:
@@ -44,7 +45,7 @@ async def recover_dead_runs(
             await asyncio.sleep(0.5)
             continue
         clock.observe(now)
-        lease.set(next_lease)
+        lease.set(next_lease, asked_at)
         if recovered:
             log.warning("recovered %d runs whose workers are gone", recovered)
         if poisoned:

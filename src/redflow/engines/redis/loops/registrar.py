@@ -112,7 +112,6 @@ class Registrar:
     async def mend(self) -> None:
         """Write the metadata again where it is missing or tells another queue or app."""
         workflows = list(self._workflows())
-        stored = await self._definitions.apps([definition.name for definition in workflows])
-        if any(found != (self._app, d.options.queue) for found, d in zip(stored, workflows, strict=True)):
+        if await self._definitions.differ(workflows, self._app):
             await self.register()
             await self.sync()
