@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+from redflow import config, telemetry
 from redflow.client import (
     RedflowClient,
     create_client,
@@ -56,6 +57,9 @@ from redflow.types import (
 from redflow.worker import StartWorkerOptions, WorkerHandle, start_worker
 
 __version__ = version("redflow")
+
+if config.log_enabled():
+    telemetry.enable_debug_log()
 
 __all__ = [  # noqa: RUF022 - the order of the contract; own additions follow
     "AttemptTrace",

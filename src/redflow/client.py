@@ -10,9 +10,8 @@ from datetime import datetime
 from typing import Final
 
 import orjson
-from redis.asyncio import Redis
 
-from redflow import config
+from redflow import config, telemetry
 from redflow.default import get_default_client, set_default_client
 from redflow.definitions import validate_input_with_schema
 from redflow.domain.names import check_key, check_name, check_prefix
@@ -22,7 +21,8 @@ from redflow.domain.run import RunOrder, new_run_id
 from redflow.engine import Engine, RunEnd
 from redflow.engines.redis.connection import Connection, clone_of
 from redflow.engines.redis.engine import RedisEngine
-from redflow.engines.redis.sources import EmbeddedUse, open_source
+from redflow.engines.redis.keys import Keys
+from redflow.engines.redis.sources import EmbeddedUse, address_of, open_source
 from redflow.errors import CanceledError, RedflowError, TimeoutError
 from redflow.handle import RunHandle
 from redflow.registry import WorkflowRegistry
@@ -59,15 +59,19 @@ _LONGEST_DELAY_MS: Final = 3_653 * 86_400_000
 
 
 def create_client(
-    *, app: str | None = None, redis: Redis | None = None, url: str | None = None, prefix: str | None = None
+    *,
+    app: str | None = None,
+    redis: AnyRedis | None = None,
+    url: str | None = None,
+    prefix: str | None = None,
 ) -> RedflowClient:
     """A client; opens no connection.
 
     Args:
         app: name of the application; None means REDFLOW_APP.
         redis: a redis-py asyncio client (bytes or `decode_responses`), kept as `client.redis`.
-        url: of the server: redis://, rediss://, unix://, redis+sentinel://, embedded://; None means REDIS_URL, else
-            redis://localhost:6379.
+        url: of the server: redis://, rediss://, unix://, redis+sentinel://, redis+cluster:// or embedded://; None means
+            REDIS_URL, else redis://localhost:6379.
         prefix: of all keys; None means REDFLOW_PREFIX, else "redflow:v1". Two prefixes are two worlds.
 
     Raises:
@@ -98,14 +102,18 @@ class RedflowClient:
     """
 
     def __init__(
-        self, redis: Redis, prefix: str, app: str | None = None, run_history_retention_ms: float | None = None
+        self,
+        redis: AnyRedis,
+        prefix: str,
+        app: str | None = None,
+        run_history_retention_ms: float | None = None,
     ) -> None:
         check_prefix(prefix)
         self.redis = redis
         self.prefix = prefix
         self.app = app
         self.run_history_retention_ms = config.resolve_retention_ms(run_history_retention_ms)
-        self.connection = Connection(clone_of(redis), _address_of(redis))
+        self.connection = Connection(clone_of(redis, Keys.of(prefix).base), address_of(redis))
         self.engine: Engine = RedisEngine(self.connection, prefix, self.run_history_retention_ms)
         self._embedded: EmbeddedUse | None = None
 
@@ -196,7 +204,9 @@ class RedflowClient:
             idempotency_ttl_s=_ttl_s(idempotency_ttl),
             parent_run_id=None if parent_run_id is None else check_key(parent_run_id, what="parent_run_id"),
         )
-        return self.make_run_handle(await self.engine.start_run(order, self.app))
+        run_id = await self.engine.start_run(order, self.app)
+        telemetry.emit(telemetry.RUN_CREATED, run_id=run_id, workflow=order.workflow)
+        return self.make_run_handle(run_id)
 
     # -- runs ---------------------------------------------------------------------------------------------------
 
@@ -229,7 +239,9 @@ class RedflowClient:
         Returns:
             Whether that changed anything: False for unknown and for ended runs.
         """
-        return await self.engine.cancel_run(run_id, check_key(reason, what="reason") if reason else "")
+        changed = await self.engine.cancel_run(run_id, check_key(reason, what="reason") if reason else "")
+        telemetry.emit(telemetry.RUN_CANCEL_REQUESTED, run_id=run_id, changed=changed)
+        return changed
 
     async def get_run(self, run_id: str) -> RunState | None:
         """A run as it is now; None if there is none of that id."""
@@ -377,10 +389,3 @@ def _timeout_s(timeout_ms: float) -> float:
     if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, int | float) or math.isnan(timeout_ms):
         raise ValueError(f"timeout_ms must be a number of milliseconds, got {timeout_ms!r}")
     return max(0.0, timeout_ms) / 1000
-
-
-def _address_of(redis: Redis) -> str:
-    kwargs = redis.connection_pool.connection_kwargs
-    if "path" in kwargs:
-        return f"unix://{kwargs['path']}"
-    return f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}"

@@ -9,8 +9,6 @@ import secrets
 from collections.abc import Coroutine
 from dataclasses import dataclass
 
-from redis.asyncio import Redis
-
 from redflow.client import checked_app, create_client
 from redflow.domain.names import scope_queue
 from redflow.engines.redis.clock import ServerClock
@@ -26,6 +24,7 @@ from redflow.engines.redis.loops.reaper import recover_dead_runs
 from redflow.engines.redis.loops.registrar import ALIVE_MS, Registrar
 from redflow.engines.redis.loops.watchdog import watch_claimer
 from redflow.engines.redis.signals import Signals
+from redflow.engines.redis.sources import AnyRedis
 from redflow.errors import RedflowError
 from redflow.execution.threads import ThreadPool
 from redflow.registry import WorkflowRegistry, get_default_registry
@@ -59,7 +58,7 @@ class StartWorkerOptions:
     """
 
     app: str
-    redis: Redis | None = None
+    redis: AnyRedis | None = None
     url: str | None = None
     prefix: str | None = None
     registry: WorkflowRegistry | None = None
@@ -194,6 +193,13 @@ class WorkerHandle:
         )
         self._leases.start()
         self._spawn_loops()
+        telemetry.emit(
+            telemetry.WORKER_STARTED,
+            worker=self.id,
+            app=self._app,
+            queues=self.queues,
+            concurrency=self._concurrency,
+        )
 
     def _spawn_loops(self) -> None:
         options, scripts = self._options, self._engine.scripts
@@ -278,6 +284,7 @@ class WorkerHandle:
         for held in list(self._executor.held.values()):
             log.warning("run %s did not end within %g s of stop(); it is abandoned", held.attempt.claim.run_id, grace_s)
         await self._tear_down()
+        telemetry.emit(telemetry.WORKER_STOPPED, worker=self.id)
 
     async def _wait_for_slots(self, seconds: float) -> None:
         tasks = [held.task for held in self._executor.held.values()]

@@ -9,15 +9,15 @@ covered by a test of its own, and whatever is not recognised is a leaf that keep
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from types import CodeType, CoroutineType, FrameType, GeneratorType
+from collections.abc import Iterable, Iterator
+from types import CodeType, CoroutineType, FrameType, FunctionType, GeneratorType
 from typing import Final
 
 AnyFuture = asyncio.Future[object]
 
 
 class Runnable:
-    """The leaf of a task that waits for nothing: it is about to run."""
+    """The leaf of a task that waits for nothing any more: it is about to run."""
 
 
 RUNNABLE: Final = Runnable()
@@ -28,12 +28,19 @@ _WAIT_FOR: Final[CodeType] = asyncio.wait_for.__code__
 
 
 def leaves(root: AnyFuture) -> Iterator[AnyFuture | Runnable]:
-    """The futures that `root` finally waits for; RUNNABLE for a task that waits for none."""
+    """The futures that `root` finally waits for, none of them done.
+
+    RUNNABLE stands for a part that is about to go on: a task that waits for nothing, or something below it has
+    ended and the loop has not passed that on yet. Without it, an error that is on its way up to the handler
+    would be overlooked, since what still is to be seen beside it may be open waits only.
+    """
+    if root.done():
+        return
     seen: set[int] = set()
     open_futures = [root]
     while open_futures:
         future = open_futures.pop()
-        if id(future) in seen or future.done():
+        if id(future) in seen:
             continue
         seen.add(id(future))
         below = _below(future)
@@ -46,37 +53,68 @@ def leaves(root: AnyFuture) -> Iterator[AnyFuture | Runnable]:
 
 
 def _below(future: AnyFuture) -> list[AnyFuture] | Runnable | None:
-    """What one future stands for; None if it is a leaf."""
+    """The futures, none of them done, that this one stands for; None if it is a leaf."""
     if isinstance(future, asyncio.Task):
         waiter = getattr(future, "_fut_waiter", None)
-        if waiter is None:
+        if waiter is None or waiter.done():
             return RUNNABLE
-        return _through_frames(future, waiter)
+        return _below_task(future, waiter)
     children = getattr(future, "_children", None)
     if isinstance(children, list):
-        return [child for child in children if isinstance(child, asyncio.Future)]
+        return _below_gather(future, children)
     inner = _shielded(future)
-    return [inner] if inner is not None else None
+    return None if inner is None else _one(inner)
 
 
-def _through_frames(task: asyncio.Task[object], waiter: AnyFuture) -> list[AnyFuture]:
+def _below_task(task: asyncio.Task[object], waiter: AnyFuture) -> list[AnyFuture] | Runnable:
     """The tasks that a TaskGroup, asyncio.wait or wait_for of this task waits for, else the waiter itself."""
-    found: AnyFuture | None = None
     for frame in _frames(task):
-        if frame.f_code is _TASK_GROUP_EXIT:
+        code = frame.f_code
+        if code is _TASK_GROUP_EXIT:
             group = frame.f_locals.get("self")
             tasks = getattr(group, "_tasks", None)
             if tasks and waiter is getattr(group, "_on_completed_fut", None):
-                return list(tasks)
-        elif frame.f_code is _WAIT:
-            fs = frame.f_locals.get("fs")
-            if fs and frame.f_locals.get("waiter") is waiter:
-                return list(fs)
-        elif frame.f_code is _WAIT_FOR:
-            fut = frame.f_locals.get("fut")
-            if isinstance(fut, asyncio.Future) and frame.f_locals.get("waiter") is waiter:
-                found = fut
-    return [found if found is not None else waiter]
+                # The group drops a task when it is told of its end.
+                return RUNNABLE if any(child.done() for child in tasks) else list(tasks)
+        elif code is _WAIT and frame.f_locals.get("waiter") is waiter:
+            fs, counter = frame.f_locals.get("fs"), frame.f_locals.get("counter")
+            if fs and isinstance(counter, int):
+                pending = [child for child in fs if not child.done()]
+                return pending if len(pending) == counter else RUNNABLE
+        elif code is _WAIT_FOR and frame.f_locals.get("waiter") is waiter:
+            # From 3.12 on wait_for awaits its future itself, and there is no waiter.
+            inner = frame.f_locals.get("fut")
+            if isinstance(inner, asyncio.Future):
+                return _one(inner)
+    return [waiter]
+
+
+def _below_gather(outer: AnyFuture, children: list[AnyFuture]) -> list[AnyFuture] | Runnable | None:
+    pending = {id(child): child for child in children if not child.done()}
+    if not pending:
+        return RUNNABLE
+    done = len({id(child) for child in children}) - len(pending)
+    if done:
+        told = _ends_told(outer, pending.values())
+        if told is None:
+            return None
+        if told != done:
+            return RUNNABLE
+    return list(pending.values())
+
+
+def _ends_told(outer: AnyFuture, pending: Iterable[AnyFuture]) -> int | None:
+    """How many ends of its children a gather has been told of; None if that can't be found out."""
+    for child in pending:
+        for variables in _callback_variables(child, "_done_callback"):
+            told = variables.get("nfinished")
+            if variables.get("outer") is outer and isinstance(told, int):
+                return told
+    return None
+
+
+def _one(future: AnyFuture) -> list[AnyFuture] | Runnable:
+    return RUNNABLE if future.done() else [future]
 
 
 def _frames(task: asyncio.Task[object]) -> Iterator[FrameType]:
@@ -96,12 +134,18 @@ def _frames(task: asyncio.Task[object]) -> Iterator[FrameType]:
 
 def _shielded(future: AnyFuture) -> AnyFuture | None:
     """The inner future of asyncio.shield, found in the callback the outer one carries."""
-    for callback, _context in getattr(future, "_callbacks", None) or ():
-        code = getattr(callback, "__code__", None)
-        if code is None or code.co_name != "_outer_done_callback" or "inner" not in code.co_freevars:
-            continue
-        cell = callback.__closure__[code.co_freevars.index("inner")]
-        inner = cell.cell_contents
+    for variables in _callback_variables(future, "_outer_done_callback"):
+        inner = variables.get("inner")
         if isinstance(inner, asyncio.Future):
             return inner
     return None
+
+
+def _callback_variables(future: AnyFuture, function_name: str) -> Iterator[dict[str, object]]:
+    """The variables that the callbacks of that name, which asyncio has put on a future, share with their maker."""
+    for callback, _context in getattr(future, "_callbacks", None) or ():
+        if not isinstance(callback, FunctionType) or callback.__module__ != asyncio.tasks.__name__:
+            continue
+        if callback.__code__.co_name == function_name:
+            cells = zip(callback.__code__.co_freevars, callback.__closure__ or (), strict=True)
+            yield {name: cell.cell_contents for name, cell in cells}

@@ -43,10 +43,15 @@ async def run_handler(attempt: Attempt, definition: AnyWorkflow) -> bytes:
     Raises:
         Whatever makes the attempt fail; asyncio.CancelledError when it was interrupted.
     """
-    output = await _call_handler(attempt, definition, validate_input(attempt, definition))
+    return await run_validated(attempt, definition, validate_input(attempt, definition))
+
+
+async def run_validated(attempt: Attempt, definition: AnyWorkflow, data: object) -> bytes:
+    """The part of `run_handler` that follows the validation of its input, `data`."""
+    output = await _call_handler(attempt, definition, data)
     interrupted = attempt.state != "running"
     attempt.close()
-    await _end_leftovers(attempt)
+    await end_leftovers(attempt)
     if interrupted:
         raise asyncio.CancelledError("the attempt was interrupted")
     return encode_output(output)
@@ -100,7 +105,7 @@ def _set_suspending(context: WorkflowHandlerContext[object] | BlockingWorkflowHa
     context.suspending = True
 
 
-async def _end_leftovers(attempt: Attempt) -> None:
+async def end_leftovers(attempt: Attempt) -> None:
     """Steps still open when the handler returns are cancelled; its outcome stands."""
     names = sorted({*attempt.in_flight, *attempt.open_waits})
     if not names:
@@ -142,7 +147,7 @@ async def _first_pass(attempt: Attempt, definition: AnyWorkflow, settler: Settle
         error = exc
     interrupted = interrupted_outcome(attempt)
     attempt.close()
-    await _end_leftovers(attempt)
+    await end_leftovers(attempt)
     if interrupted is not None or attempt.state == "lost":
         return interrupted
     if isinstance(error, CanceledError):

@@ -19,6 +19,7 @@ from typing import Final, TypeVar, cast
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
+from redflow import telemetry
 from redflow._step_api import StepOutput
 from redflow.domain.duration import resolve_delay_ms
 from redflow.domain.names import check_name
@@ -209,6 +210,7 @@ class Steps:
         except RedflowError as exc:
             raise self._failed(step, exc) from exc.__cause__
         attempt.started.pop(step.name, None)
+        self._tell(step, "succeeded")
         try:
             await self._journal.record(
                 step.finished("succeeded", self._journal.now_ms(), attempt.claim.attempt, stored)
@@ -292,9 +294,14 @@ class Steps:
         ended = step.finished(
             "failed" if status == "failed" else "canceled", self._journal.now_ms(), self._attempt.claim.attempt, payload
         )
+        self._tell(step, status)
         self._attempt.started.pop(step.name, None)
         self._attempt.unsuccessful.append(ended)
         self._journal.note(ended)
+
+    def _tell(self, step: StepRecord, status: str) -> None:
+        claim = self._attempt.claim
+        telemetry.emit(telemetry.STEP_ENDED, run_id=claim.run_id, step=step.name, status=status, attempt=claim.attempt)
 
     async def _sleep_until(self, step: StepRecord, wakes_at: int) -> None:
         attempt = self._attempt

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
+    ClusterDownError,
+    MovedError,
     NoScriptError,
     OutOfMemoryError,
     ResponseError,
@@ -42,6 +44,8 @@ _PASSING: Final = (
     "NOREPLICAS",
 )
 """Refusals that go away by themselves: a server that starts, fails over, is blocked or has a full disk."""
+_ELSEWHERE: Final = ("READONLY", "MASTERDOWN", "UNBLOCKED")
+"""Refusals of a server that is not the primary any more: the next connection asks anew who is."""
 
 NewConnection = Callable[[], Awaitable[AbstractConnection]]
 
@@ -152,8 +156,12 @@ class Connection:
                 reason = str(exc)
                 if isinstance(exc, OutOfMemoryError) or "OOM command not allowed" in reason:
                     raise QueueFullError(f"{self.address} is out of memory; {what} was refused whole") from exc
-                if not any(code in reason for code in _PASSING):
+                if isinstance(exc, MovedError) or any(code in reason for code in _ELSEWHERE):
+                    await self._link.reconnect(reason)
+                elif not any(code in reason for code in _PASSING):
                     raise RedflowError(f"{self.address} refused {what}: {reason}") from exc
+            if self._link.closed:
+                raise ConnectionError(f"the client of {self.address} is closed")
             if loop.time() + delay > deadline:
                 raise ConnectionError(f"can't reach {self.address}: {reason}")
             await asyncio.sleep(delay * (0.5 + random.random()))
@@ -172,15 +180,39 @@ class Connection:
         await self._link.close()
 
 
-def clone_of(client: Redis) -> NewConnection:
+def clone_of(client: Redis | RedisCluster, base: str) -> NewConnection:
     """Connections to the server of a redis-py client, with our own settings.
 
     Whatever the client's mode (bytes or `decode_responses`, retries, timeouts, protocol), ours read bytes, never
-    send a command again by themselves and leave time-outs to the link.
+    send a command again by themselves and leave time-outs to the link. In a cluster they lead to the primary of
+    the slot of `base`, and every key has that slot; each connection asks anew who it is.
     """
+    if isinstance(client, RedisCluster):
+        return _to_node_of(client, base)
     pool = client.connection_pool
-    kwargs = {name: value for name, value in pool.connection_kwargs.items() if name not in _NOT_CLONED}
-    kwargs |= {
+    kwargs = _ours(pool.connection_kwargs)
+
+    async def new_connection() -> AbstractConnection:
+        return pool.connection_class(**kwargs)
+
+    return new_connection
+
+
+def _to_node_of(cluster: RedisCluster, base: str) -> NewConnection:
+    async def new_connection() -> AbstractConnection:
+        await cluster.aclose()
+        fresh = await cluster.initialize()  # reads the slots again
+        node = fresh.get_node_from_key(base)
+        if node is None:
+            raise ClusterDownError(f"no node of the cluster has the slot of {base}")
+        return node.connection_class(**_ours(node.connection_kwargs))
+
+    return new_connection
+
+
+def _ours(kwargs: Mapping[str, object]) -> dict[str, Any]:  # reason: redis-py takes them as untyped keywords
+    kept = {name: value for name, value in kwargs.items() if name not in _NOT_CLONED}
+    return kept | {
         "decode_responses": False,
         "retry": Retry(NoBackoff(), 0),
         "retry_on_timeout": False,
@@ -190,11 +222,6 @@ def clone_of(client: Redis) -> NewConnection:
         "health_check_interval": 0,
         "protocol": 2,
     }
-
-    async def new_connection() -> AbstractConnection:
-        return pool.connection_class(**kwargs)
-
-    return new_connection
 
 
 _NOT_CLONED: Final = frozenset(

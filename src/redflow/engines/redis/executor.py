@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from redflow import telemetry
 from redflow.definitions import AnyWorkflow
 from redflow.domain.outcome import Outcome
 from redflow.engines.redis.journal import JournalWriter, RedisJournal, load_big
@@ -15,7 +16,7 @@ from redflow.engines.redis.records import claim_of
 from redflow.engines.redis.runs import ClaimedRun, Lease
 from redflow.errors import RedflowError, UnknownWorkflowError
 from redflow.execution.attempt import UNWIND_S, Attempt, Interruption
-from redflow.execution.journal import LeaseLost
+from redflow.execution.journal import Claim, LeaseLost
 from redflow.execution.pipeline import attempt_outcome, interrupted_outcome
 from redflow.execution.steps import Steps
 from redflow.execution.threads import ThreadPool
@@ -67,6 +68,7 @@ class Executor:
     def start(self, run: ClaimedRun) -> None:
         """Execute a claimed run."""
         claim = claim_of(run)
+        _tell(telemetry.RUN_CLAIMED, claim)
         attempt: Attempt
 
         def canceled() -> None:
@@ -129,11 +131,13 @@ class Executor:
         try:
             if outcome is None or attempt.state == "lost":
                 journal.drop()
+                _tell(telemetry.RUN_LOST, attempt.claim)
                 log.warning(
                     "run %s was interrupted: its lease is lost; another worker goes on with it", attempt.claim.run_id
                 )
             else:
                 await journal.settle(outcome, attempt.claim)
+                _tell(telemetry.RUN_SETTLED, attempt.claim, outcome=type(outcome).__name__.lower())
         except LeaseLost as exc:
             log.warning("run %s: %s; another worker goes on with it", attempt.claim.run_id, exc)
         except RedflowError:
@@ -168,6 +172,10 @@ class Executor:
             self._settle(held.attempt, held.journal, outcome, run_id), name="redflow-abandoned"
         )
         held.task = task
+
+
+def _tell(event: str, claim: Claim, **more: str) -> None:
+    telemetry.emit(event, run_id=claim.run_id, workflow=claim.workflow, attempt=claim.attempt, **more)
 
 
 def monotonic() -> float:

@@ -70,6 +70,15 @@ class Link:
             self._writer = loop.create_task(self._write_outbox())
         return future
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed for good."""
+        return self._closed
+
+    async def reconnect(self, why: str) -> None:
+        """Drop the connection, so that the next call makes a new one; calls under way fail with LinkLost."""
+        await self._drop(why)
+
     async def close(self) -> None:
         """Drop the connection; calls under way fail with LinkLost."""
         self._closed = True

@@ -6,7 +6,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any, Final
 
-from redis.asyncio import Redis, Sentinel
+from redis.asyncio import Redis, RedisCluster, Sentinel
+from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import Connection as TcpConnection
 from redis.asyncio.connection import ConnectionPool, SSLConnection, UnixDomainSocketConnection
 
@@ -24,6 +25,10 @@ _TLS_OPTIONS: Final = (
 
 
 RedisOptions = dict[str, Any]  # reason: redis-py's connection classes take them as untyped keywords
+
+
+AnyRedis = Redis | RedisCluster
+"""A redis-py asyncio client, of one server or of a cluster."""
 
 
 class EmbeddedUse:
@@ -73,7 +78,7 @@ class Source:
         reply_timeout_s: longest silence of a server that owes a reply, seconds; None: our default.
     """
 
-    redis: Redis
+    redis: AnyRedis
     address: str
     embedded: EmbeddedUse | None = None
     reply_timeout_s: float | None = None
@@ -91,12 +96,14 @@ def open_source(url: str) -> Source:
         use = EmbeddedUse(address.path)
         pool = ConnectionPool(connection_class=EmbeddedConnection, use=use)
         return Source(Redis(connection_pool=pool), str(address), use)
-    if address.kind == "cluster":
-        raise ValueError("redis+cluster:// is not supported in this version of redflow")
     return Source(_client(address, kwargs), str(address), None, address.options.socket_timeout)
 
 
-def _client(address: ServerAddress, kwargs: RedisOptions) -> Redis:
+def _client(address: ServerAddress, kwargs: RedisOptions) -> AnyRedis:
+    if address.kind == "cluster":
+        nodes = [ClusterNode(host, port) for host, port in address.hosts]
+        del kwargs["db"]
+        return RedisCluster(startup_nodes=nodes, ssl=address.tls, **kwargs)
     if address.kind == "sentinel":
         return _sentinel(address, kwargs)
     if address.kind == "unix":
@@ -130,3 +137,13 @@ def _common(address: ServerAddress) -> RedisOptions:
     if address.tls:
         kwargs |= {name: getattr(options, name) for name in _TLS_OPTIONS if getattr(options, name) is not None}
     return kwargs
+
+
+def address_of(redis: AnyRedis) -> str:
+    """What to call the server of a redis-py client in messages; without password."""
+    if isinstance(redis, RedisCluster):
+        return "the Redis Cluster at " + ", ".join(sorted(redis.nodes_manager.startup_nodes))
+    kwargs = redis.connection_pool.connection_kwargs
+    if "path" in kwargs:
+        return f"unix://{kwargs['path']}"
+    return f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}"

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import Final
 
+from redflow import telemetry
 from redflow.engines.redis.clock import ServerClock
 from redflow.engines.redis.loops.deadlines import Deadline
 from redflow.engines.redis.runs import RunScripts
@@ -30,4 +31,4 @@ async def promote_due_runs(scripts: RunScripts, clock: ServerClock, due: Deadlin
         clock.observe(now)
         due.set(next_due, asked_at)
         if promoted:
-            log.debug("promoted %d due runs", promoted)
+            telemetry.emit(telemetry.RUNS_PROMOTED, count=promoted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from redflow import telemetry
 from redflow.engines.redis.clock import ServerClock
 from redflow.engines.redis.loops.deadlines import Deadline
 from redflow.engines.redis.runs import RunScripts
@@ -47,6 +48,8 @@ async def recover_dead_runs(
         clock.observe(now)
         lease.set(next_lease, asked_at)
         if recovered:
+            telemetry.emit(telemetry.RUNS_RECOVERED, count=recovered)
             log.warning("recovered %d runs whose workers are gone", recovered)
         if poisoned:
+            telemetry.emit(telemetry.RUNS_POISONED, count=poisoned)
             log.error("%d runs fail as poison: their holders died again and again", poisoned)

@@ -9,13 +9,17 @@
 -- include: server_now
 -- include: set_status
 -- include: line_key
+-- include: set_aside
+-- include: forget_line
 -- include: finish_run
--- include: ring_bell
+-- include: claimed_runs
+-- include: mark_idle
+-- include: first_score
 local base = KEYS[1]
 local now = server_now(ARGV[1])
 local worker, token, lease_ms, want = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local retention, queue_count = ARGV[6], tonumber(ARGV[7])
-local knows, facts, taken, looked = {}, {}, {}, 0
+local knows, limits, taken, looked = {}, {}, {}, 0
 
 local function knows_workflow(name)
   if knows[name] == nil then knows[name] = redis.call('SISMEMBER', base .. 'knows:' .. worker, name) == 1 end
@@ -23,22 +27,10 @@ local function knows_workflow(name)
 end
 
 local function has_slot(workflow)
-  if not facts[workflow] then
-    local limit = tonumber(redis.call('HGET', base .. 'meta:' .. workflow, 'max_concurrency') or '')
-    facts[workflow] = { limit = limit }
+  if limits[workflow] == nil then
+    limits[workflow] = tonumber(redis.call('HGET', base .. 'meta:' .. workflow, 'max_concurrency') or '') or false
   end
-  local limit = facts[workflow].limit
-  return not limit or redis.call('ZCARD', base .. 'idx:running:' .. workflow) < limit
-end
-
-local function set_aside(kind, workflow, queue, id, score)
-  redis.call('ZADD', line_key(base, kind, queue, workflow), score, id)
-  if kind == 'line' then
-    redis.call('SADD', base .. 'lined:' .. workflow, queue)
-    redis.call('SADD', base .. 'lined', workflow)
-  else
-    redis.call('ZADD', base .. 'strays', 'NX', now, #queue .. ':' .. queue .. ':' .. workflow)
-  end
+  return not limits[workflow] or redis.call('ZCARD', base .. 'idx:running:' .. workflow) < limits[workflow]
 end
 
 local function start(id, run, attempt, fence, fresh)
@@ -64,11 +56,14 @@ local function take(queue, id, score)
   local run = redis.call('HMGET', base .. 'run:' .. id, 'w', 's', 'c', 'q', 'a', 'n', 'cr', 'z', 'r', 't', 'm', 'i')
   local workflow, status = run[1], run[2]
   if status ~= 'queued' and status ~= 'running' then return end
-  if not knows_workflow(workflow) then return set_aside('stray', workflow, queue, id, score) end
+  if not knows_workflow(workflow) then return set_aside(base, 'stray', queue, workflow, id, score, now) end
   if run[7] then
-    return finish_run(base, id, { workflow = workflow, status = status, created = run[3] }, 'canceled', nil, now, retention)
+    local ended = { workflow = workflow, status = status, created = run[3] }
+    return finish_run(base, id, ended, 'canceled', nil, now, retention)
   end
-  if status == 'queued' and not has_slot(workflow) then return set_aside('line', workflow, queue, id, score) end
+  if status == 'queued' and not has_slot(workflow) then
+    return set_aside(base, 'line', queue, workflow, id, score, now)
+  end
   local attempt = tonumber(run[5] or '0')
   taken[#taken + 1] = start(id, run, attempt, tonumber(run[6] or '0') + 1, attempt == 0)
 end
@@ -89,18 +84,8 @@ local function take_strays(serves)
     local length, rest = string.match(name, '^(%d+):(.*)$')
     local queue, workflow = string.sub(rest, 1, tonumber(length)), string.sub(rest, tonumber(length) + 2)
     if serves[queue] and knows_workflow(workflow) then
-      local key = line_key(base, 'stray', queue, workflow)
-      take_from(key, queue)
-      if redis.call('EXISTS', key) == 0 then redis.call('ZREM', base .. 'strays', name) end
-    end
-  end
-end
-
-local function answer_again(ids)
-  for id in string.gmatch(ids, '%x+') do
-    local run = redis.call('HMGET', base .. 'run:' .. id, 's', 'k', 'n', 'a')
-    if run[1] == 'running' and run[2] == token then
-      taken[#taken + 1] = { id, tonumber(run[3]), tonumber(run[4]), redis.call('HGETALL', base .. 'run:' .. id) }
+      take_from(line_key(base, 'stray', queue, workflow), queue)
+      forget_line(base, 'stray', queue, workflow)
     end
   end
 end
@@ -108,7 +93,7 @@ end
 if redis.call('EXISTS', base .. 'knows:' .. worker) == 0 then return 'unregistered' end
 local last = redis.call('HMGET', base .. 'worker:' .. worker, 'claim', 'claimed')
 if last[1] == token then
-  answer_again(last[2])
+  taken = claimed_runs(base, last[2], token)
 else
   local serves = {}
   for i = 8, 7 + queue_count do serves[ARGV[i]] = true end
@@ -116,21 +101,19 @@ else
   for i = 8, 7 + queue_count do take_from(base .. 'ready:' .. ARGV[i], ARGV[i]) end
   local ids = {}
   for i, run in ipairs(taken) do ids[i] = run[1] end
-  if #ids > 0 then redis.call('HSET', base .. 'worker:' .. worker, 'claim', token, 'claimed', table.concat(ids, ' ')) end
+  if #ids > 0 then
+    redis.call('HSET', base .. 'worker:' .. worker, 'claim', token, 'claimed', table.concat(ids, ' '))
+  end
 end
 local more = 0
 if looked >= 200 and #taken < want then more = 1 end
 for i = 8, 7 + queue_count do
-  local idle = base .. 'idle:' .. ARGV[i]
   if #taken < want and more == 0 then
-    redis.call('SADD', idle, worker)
-    redis.call('EXPIRE', idle, 3600)
+    mark_idle(base, ARGV[i], worker)
   else
-    redis.call('SREM', idle, worker)
+    redis.call('SREM', base .. 'idle:' .. ARGV[i], worker)
   end
 end
-local due = redis.call('ZRANGE', base .. 'due', 0, 0, 'WITHSCORES')
-local lease = redis.call('ZRANGE', base .. 'leases', 0, 0, 'WITHSCORES')
-local reply = { now, due[2] or '', lease[2] or '', more }
+local reply = { now, first_score(base .. 'due'), first_score(base .. 'leases'), more }
 for _, run in ipairs(taken) do reply[#reply + 1] = run end
 return reply

@@ -5,6 +5,7 @@
 -- replies: how many runs failed (0 as long as the workflow is registered or a live worker knows it)
 -- include: server_now
 -- include: finish_run
+-- include: forget_line
 -- include: line_key
 local base, queue, workflow = KEYS[1], ARGV[2], ARGV[3]
 local now, failed = server_now(ARGV[1]), 0
@@ -26,5 +27,5 @@ for i = 1, #popped, 2 do
     failed = failed + 1
   end
 end
-if redis.call('EXISTS', line) == 0 then redis.call('ZREM', base .. 'strays', name) end
+forget_line(base, 'stray', queue, workflow)
 return failed

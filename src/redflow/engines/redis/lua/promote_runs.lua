@@ -7,6 +7,7 @@
 -- include: set_status
 -- include: enqueue_run
 -- include: scope_queue
+-- include: first_score
 local base = KEYS[1]
 local now = server_now(ARGV[1])
 local promoted = 0
@@ -33,5 +34,4 @@ local function promote(id)
 end
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', base .. 'due', '-inf', now, 'LIMIT', 0, ARGV[2])) do promote(id) end
-local due = redis.call('ZRANGE', base .. 'due', 0, 0, 'WITHSCORES')
-return { now, due[2] or '', promoted }
+return { now, first_score(base .. 'due'), promoted }

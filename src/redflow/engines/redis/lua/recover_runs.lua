@@ -8,6 +8,9 @@
 -- include: server_now
 -- include: enqueue_run
 -- include: finish_run
+-- include: hand_over
+-- include: decided_error
+-- include: first_score
 local base = KEYS[1]
 local now = server_now(ARGV[1])
 local recovered, poisoned = 0, 0
@@ -23,8 +26,7 @@ local function recover(id)
   if r[6] then return finish_run(base, id, run, 'canceled', nil, now, ARGV[4]) end
   if deaths >= 3 and r[7] then
     poisoned = poisoned + 1
-    local decided = r[7] == '@' and redis.call('HGET', base .. 'big:' .. id, 'z') or r[7]
-    return finish_run(base, id, run, 'failed', decided, now, ARGV[4])
+    return finish_run(base, id, run, 'failed', decided_error(base, id, r[7]), now, ARGV[4])
   end
   if deaths >= 3 then
     poisoned = poisoned + 1
@@ -39,5 +41,4 @@ end
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', base .. 'leases', '-inf', now, 'LIMIT', 0, ARGV[2])) do recover(id) end
 for _, workflow in ipairs(redis.call('SRANDMEMBER', base .. 'lined', 20)) do hand_over(base, workflow) end
-local lease = redis.call('ZRANGE', base .. 'leases', 0, 0, 'WITHSCORES')
-return { now, lease[2] or '', recovered, poisoned }
+return { now, first_score(base .. 'leases'), recovered, poisoned }

@@ -26,7 +26,11 @@ if ARGV[7] ~= '' and old[2] and tonumber(old[2]) > tonumber(ARGV[7]) then return
 redis.call('SADD', base .. 'metas', name)
 redis.call('HSET', key, 'app', app, 'queue', ARGV[4], 'max_attempts', ARGV[6], 'meta', ARGV[8], 'updated', now)
 if ARGV[7] ~= '' then redis.call('HSET', key, 'version', ARGV[7]) end
-if ARGV[5] ~= '' then redis.call('HSET', key, 'max_concurrency', ARGV[5]) else redis.call('HDEL', key, 'max_concurrency') end
+if ARGV[5] ~= '' then
+  redis.call('HSET', key, 'max_concurrency', ARGV[5])
+else
+  redis.call('HDEL', key, 'max_concurrency')
+end
 local waiting = redis.call('ZPOPMIN', parked, 200)
 for i = 1, #waiting, 2 do
   local run = base .. 'run:' .. waiting[i]

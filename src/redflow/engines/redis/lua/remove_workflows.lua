@@ -8,10 +8,11 @@
 -- include: server_now
 local base, app = KEYS[1], ARGV[2]
 local now, kept, removed = server_now(ARGV[1]), {}, {}
+local alive_after = now - tonumber(ARGV[3])
 for i = 4, #ARGV do kept[ARGV[i]] = true end
 
 local function listed(name)
-  for _, worker in ipairs(redis.call('ZRANGEBYSCORE', base .. 'workers', now - tonumber(ARGV[3]), '+inf', 'LIMIT', 0, 200)) do
+  for _, worker in ipairs(redis.call('ZRANGEBYSCORE', base .. 'workers', alive_after, '+inf', 'LIMIT', 0, 200)) do
     if redis.call('SISMEMBER', base .. 'knows:' .. worker, name) == 1 then return true end
   end
   return false

@@ -8,9 +8,13 @@
 -- due of retry and suspended is a time, ms. idle = '1': mark the worker idle if none of its queues has a ready run.
 -- include: server_now
 -- include: owned_run
+-- include: set_status
+-- include: store_payload
 -- include: write_step
 -- include: finish_run
 -- include: schedule_run
+-- include: hand_over
+-- include: mark_idle
 local base = KEYS[1]
 local now, worker, retention = server_now(ARGV[1]), ARGV[2], ARGV[3]
 local queue_count = tonumber(ARGV[5])
@@ -31,7 +35,8 @@ end
 local function settle(id, run, outcome, payload, due, trace_field, trace)
   if run.cancel then outcome = 'canceled' end
   if outcome == 'retry' then
-    local fields = { 'e', store_payload(base, id, 'e', payload), trace_field, string.format('%d ', now) .. store_payload(base, id, trace_field, trace) }
+    local stored = string.format('%d ', now) .. store_payload(base, id, trace_field, trace)
+    local fields = { 'e', store_payload(base, id, 'e', payload), trace_field, stored }
     put_to_sleep(id, run, tonumber(due), fields, false)
   elseif outcome == 'suspended' then
     put_to_sleep(id, run, tonumber(due), {}, true)
@@ -68,9 +73,6 @@ end
 if any_ready() then
   reply[1] = 1
 elseif ARGV[4] == '1' then
-  for q = 6, 5 + queue_count do
-    redis.call('SADD', base .. 'idle:' .. ARGV[q], worker)
-    redis.call('EXPIRE', base .. 'idle:' .. ARGV[q], 3600)
-  end
+  for q = 6, 5 + queue_count do mark_idle(base, ARGV[q], worker) end
 end
 return reply

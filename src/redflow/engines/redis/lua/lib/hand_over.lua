@@ -1,6 +1,7 @@
 -- Gives the free slots of a workflow to the runs that stand in its lines: to the first of each queue, since
 -- the workers of one queue may all be gone; the claim decides, and a run that comes too late goes back.
 -- include: line_key
+-- include: forget_line
 -- include: ring_bell
 local function hand_over(base, workflow)
   local queues = redis.call('SMEMBERS', base .. 'lined:' .. workflow)
@@ -15,11 +16,6 @@ local function hand_over(base, workflow)
       redis.call('ZADD', base .. 'ready:' .. queue, taken[i + 1], taken[i])
       ring_bell(base, queue)
     end
-    if redis.call('EXISTS', line) == 0 then
-      redis.call('SREM', base .. 'lined:' .. workflow, queue)
-    end
-  end
-  if redis.call('EXISTS', base .. 'lined:' .. workflow) == 0 then
-    redis.call('SREM', base .. 'lined', workflow)
+    forget_line(base, 'line', queue, workflow)
   end
 end

@@ -1,0 +1,113 @@
+"""What the server counted: scripts, round trips, memory, and which commands came from whom."""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from redis.asyncio import Redis
+
+from redflow.engines.redis import definitions, runs
+from redflow.engines.redis.loops import registrar
+from redflow.engines.redis.scripts import Script
+
+_VERBS: Final = {
+    value.sha: value.name
+    for module in (definitions, registrar, runs)
+    for value in vars(module).values()
+    if isinstance(value, Script)
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Counters of the server since its start.
+
+    Attributes:
+        scripts: EVALSHA and EVAL. Scripts don't call scripts, so these are all top-level commands.
+        reads: how often the server found something to read on a connection; one for each round trip, since what is
+            written together arrives together.
+    """
+
+    scripts: int
+    reads: int
+
+    def since(self, former: Counts) -> Counts:
+        """The difference to an earlier look, without that look's own reads."""
+        return Counts(self.scripts - former.scripts, self.reads - former.reads - 2)
+
+
+async def counts(redis: Redis) -> Counts:
+    """The server's counters now."""
+    stats = await redis.info("stats")
+    commands = await redis.info("commandstats")
+    scripts = sum(commands.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("evalsha", "eval"))
+    return Counts(scripts, stats["total_reads_processed"])
+
+
+async def used_memory(redis: Redis) -> int:
+    """Bytes the server has allocated."""
+    facts = await redis.info("memory")
+    used: int = facts["used_memory"]
+    return used
+
+
+async def keys_of(redis: Redis, prefix: str) -> list[str]:
+    """All keys under a prefix."""
+    return [_text(key) async for key in redis.scan_iter(match=f"{prefix}:{{*", count=1000)]
+
+
+def family(key: str) -> str:
+    """The kind of a key, as the data model names it: run, idx:succeeded, expiry, ..."""
+    parts = key.split("}:", 1)[1].split(":")
+    return ":".join(parts[:2]) if parts[0] == "idx" else parts[0]
+
+
+async def memory_by_family(redis: Redis, keys: list[str]) -> Counter[str]:
+    """Bytes by kind of key, with the server's own overhead for each key."""
+    total: Counter[str] = Counter()
+    for start in range(0, len(keys), 500):
+        chunk = keys[start : start + 500]
+        async with redis.pipeline(transaction=False) as pipeline:
+            for key in chunk:
+                pipeline.memory_usage(key, samples=0)  # type: ignore[unused-awaitable]  # reason: a pipeline queues it
+            for key, used in zip(chunk, await pipeline.execute(), strict=True):
+                total[family(key)] += used or 0
+    return total
+
+
+@dataclass(slots=True)
+class Watched:
+    """What MONITOR saw: top-level commands by name (a script by its verb), and how many commands scripts ran."""
+
+    top_level: Counter[str] = field(default_factory=Counter)
+    inside_scripts: int = 0
+
+
+@asynccontextmanager
+async def watching(redis: Redis) -> AsyncIterator[Watched]:
+    """Watch every command of every connection but this one's; the answer is complete when the block has been left.
+
+    MONITOR marks what a script runs with `lua` in place of an address, which INFO does not tell apart.
+    """
+    seen, end = Watched(), secrets.token_hex(8)
+    async with redis.monitor() as monitor:
+        yield seen
+        await redis.echo(end)
+        while True:
+            heard = await monitor.next_command()
+            words = heard["command"].split(" ", 2)
+            if heard["client_type"] == "lua":
+                seen.inside_scripts += 1
+            elif end in heard["command"]:
+                break
+            else:
+                seen.top_level[_VERBS.get(words[1], words[1]) if words[0] in ("EVALSHA", "EVAL") else words[0]] += 1
+
+
+def _text(key: bytes | str) -> str:
+    return key.decode() if isinstance(key, bytes) else key

@@ -1,0 +1,94 @@
+"""What can be observed of redflow: a catalogue of events, and where they go.
+
+With REDFLOW_LOG=1 each event is one JSON line on stdout, and the logger "redflow" logs from DEBUG on. A program may
+add a listener of its own. When nobody listens an event costs one look at an empty list.
+
+Lines carry ids, names, numbers and error kinds; never payloads.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import orjson
+
+RUN_CREATED: Final = "run.created"
+RUN_CLAIMED: Final = "run.claimed"
+RUN_SETTLED: Final = "run.settled"
+RUN_LOST: Final = "run.lost"
+RUN_CANCEL_REQUESTED: Final = "run.cancel_requested"
+RUNS_RECOVERED: Final = "runs.recovered"
+RUNS_POISONED: Final = "runs.poisoned"
+RUNS_PROMOTED: Final = "runs.promoted"
+STEP_ENDED: Final = "step.ended"
+WORKER_STARTED: Final = "worker.started"
+WORKER_STOPPED: Final = "worker.stopped"
+
+EVENTS: Final[Mapping[str, str]] = {
+    RUN_CREATED: "a client accepted a run: run_id, workflow",
+    RUN_CLAIMED: "a worker took a run: run_id, workflow, attempt",
+    RUN_SETTLED: "an attempt ended: run_id, workflow, attempt, outcome",
+    RUN_LOST: "a worker lost its lease: run_id, workflow, attempt",
+    RUN_CANCEL_REQUESTED: "a client asked to cancel a run: run_id, changed",
+    RUNS_RECOVERED: "runs of dead workers were taken back: count",
+    RUNS_POISONED: "runs fail since they killed their holders: count",
+    RUNS_PROMOTED: "scheduled runs became ready: count",
+    STEP_ENDED: "a step ended: run_id, step, status, attempt",
+    WORKER_STARTED: "a worker claims: worker, app, queues, concurrency",
+    WORKER_STOPPED: "a worker has stopped: worker",
+}
+"""Every event there is, with the fields it carries."""
+
+Field = str | int | float | bool | None | list[str]
+Listener = Callable[[str, Mapping[str, Field]], None]
+
+_listeners: list[Listener] = []
+
+
+def listen(listener: Listener) -> Callable[[], None]:
+    """Call `listener(event, fields)` for each event, on the thread where it happens; it must be quick.
+
+    Returns:
+        A function that ends it.
+
+    Example:
+        >>> stop = listen(lambda event, fields: print(event, dict(fields)))
+        >>> stop()
+    """
+    _listeners.append(listener)
+
+    def stop() -> None:
+        if listener in _listeners:
+            _listeners.remove(listener)
+
+    return stop
+
+
+def emit(event: str, **fields: Field) -> None:
+    """Tell the listeners; a listener that raises is logged and does no harm."""
+    for listener in _listeners:
+        try:
+            listener(event, fields)
+        except Exception:
+            logging.getLogger("redflow").exception("a telemetry listener raised")
+
+
+def print_lines(event: str, fields: Mapping[str, Field]) -> None:
+    """A listener that writes one JSON line a event on stdout."""
+    line = orjson.dumps({"event": event, "ts": int(time.time() * 1000), **fields})
+    sys.stdout.write(line.decode() + "\n")
+    sys.stdout.flush()
+
+
+def enable_debug_log() -> None:
+    """What REDFLOW_LOG=1 asks for."""
+    logger = logging.getLogger("redflow")
+    logger.setLevel(logging.DEBUG)
+    if not logger.handlers and not logging.getLogger().handlers:
+        logger.addHandler(logging.StreamHandler())
+    if print_lines not in _listeners:
+        _listeners.append(print_lines)

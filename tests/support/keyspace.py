@@ -1,0 +1,190 @@
+"""Everything under a prefix, read in one instant, and what the data model says each key is.
+
+The snapshot is one script, so it shows no half of a change even while workers are at it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from redis.asyncio.connection import AbstractConnection, SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.asyncio.connection import Connection as TcpConnection
+
+from redflow.engines.redis.connection import Connection
+from redflow.engines.redis.keys import Keys
+from redflow.engines.redis.replies import as_bytes, as_int, as_list
+
+Kind = Literal["hash", "set", "zset", "list", "string"]
+Value = dict[str, str] | dict[str, float] | set[str] | list[str] | str
+
+_READ_EVERYTHING: Final = """
+local read = {
+  hash = function(key) return redis.call('HGETALL', key) end,
+  set = function(key) return redis.call('SMEMBERS', key) end,
+  zset = function(key) return redis.call('ZRANGE', key, 0, -1, 'WITHSCORES') end,
+  list = function(key) return redis.call('LRANGE', key, 0, -1) end,
+  string = function(key) return { redis.call('GET', key) } end,
+}
+local found = {}
+for _, key in ipairs(redis.call('KEYS', ARGV[1])) do
+  local kind = redis.call('TYPE', key).ok
+  if read[kind] then found[#found + 1] = { key, kind, redis.call('PTTL', key), read[kind](key) } end
+end
+return found
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One row of the data model.
+
+    Attributes:
+        names: what the keys below the base look like; groups are what they are made of.
+        kind: the type of their values.
+        expires: whether they must have a TTL; the others must have none.
+    """
+
+    names: re.Pattern[str]
+    kind: Kind
+    expires: bool = False
+
+
+def _family(names: str, kind: Kind, *, expires: bool = False) -> Family:
+    return Family(re.compile(names, re.DOTALL), kind, expires)
+
+
+_STATUS: Final = "scheduled|queued|running|succeeded|failed|canceled"
+FAMILIES: Final = (
+    _family(r"run:([0-9a-f]{32})", "hash"),
+    _family(r"big:([0-9a-f]{32})", "hash"),
+    _family(r"waiters:([0-9a-f]{32})", "set", expires=True),
+    _family(r"idem:(\d+):(.+)", "string", expires=True),
+    _family(rf"idx:({_STATUS}):(.+)", "zset"),
+    _family(r"ready:(.+)", "zset"),
+    _family(r"due", "zset"),
+    _family(r"leases", "zset"),
+    _family(r"line:(\d+):(.+)", "zset"),
+    _family(r"lined:(.+)", "set"),
+    _family(r"lined", "set"),
+    _family(r"stray:(\d+):(.+)", "zset"),
+    _family(r"strays", "zset"),
+    _family(r"parked:(.+)", "zset"),
+    _family(r"expiry:(\d+)", "list"),
+    _family(r"retentions", "set"),
+    _family(r"workflows", "set"),
+    _family(r"meta:(.+)", "hash"),
+    _family(r"metas", "set"),
+    _family(r"worker:(\w+)", "hash", expires=True),
+    _family(r"knows:(\w+)", "set", expires=True),
+    _family(r"workers", "zset"),
+    _family(r"idle:(.+)", "set", expires=True),
+    _family(r"seq", "string"),
+    _family(r"epoch", "string"),
+)
+"""The table of redflow.engines.redis.keys; a test holds the two together."""
+
+
+def family_of(name: str) -> Family | None:
+    """The row of the data model that a key belongs to, by its name below the base."""
+    return next((family for family in FAMILIES if family.names.fullmatch(name)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One key: its type, its TTL in ms (None: it stays), and its value."""
+
+    kind: str
+    ttl_ms: int | None
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All keys of a prefix.
+
+    Attributes:
+        entries: by the name below the base.
+        outside: names of keys that carry the prefix but stand outside its base.
+    """
+
+    entries: dict[str, Entry]
+    outside: list[str]
+
+    def hash(self, name: str) -> dict[str, str]:
+        """A hash; empty if the key is absent or something else."""
+        value = self._value(name, "hash")
+        return {k: v for k, v in value.items() if isinstance(v, str)} if isinstance(value, dict) else {}
+
+    def zset(self, name: str) -> dict[str, float]:
+        """Members and scores of a sorted set, in order."""
+        value = self._value(name, "zset")
+        return {k: v for k, v in value.items() if not isinstance(v, str)} if isinstance(value, dict) else {}
+
+    def set(self, name: str) -> set[str]:
+        """A set."""
+        value = self._value(name, "set")
+        return value if isinstance(value, set) else set()
+
+    def list(self, name: str) -> list[str]:
+        """A list."""
+        value = self._value(name, "list")
+        return value if isinstance(value, list) else []
+
+    def names(self, start: str) -> list[str]:
+        """What follows `start` in the names of the keys that begin with it."""
+        return [name[len(start) :] for name in self.entries if name.startswith(start)]
+
+    def values(self) -> dict[str, Value]:
+        """All values, without types and TTLs."""
+        return {name: entry.value for name, entry in self.entries.items()}
+
+    def _value(self, name: str, kind: Kind) -> Value | None:
+        entry = self.entries.get(name)
+        return entry.value if entry is not None and entry.kind == kind else None
+
+
+async def read_snapshot(connection: Connection, prefix: str) -> Snapshot:
+    """Everything under a prefix at this instant."""
+    base = Keys.of(prefix).base
+    plain = prefix.rstrip(":")
+    pattern = f"{plain}:*" if plain else f"{base}*"
+    entries: dict[str, Entry] = {}
+    outside: list[str] = []
+    for row in as_list(await connection.read("EVAL", _READ_EVERYTHING, 0, pattern)):
+        key, kind, ttl, value = as_list(row)
+        name, kind_name = _text(as_bytes(key)), _text(as_bytes(kind))
+        if not name.startswith(base):
+            outside.append(name)
+            continue
+        parts = [_text(as_bytes(part)) for part in as_list(value)]
+        entries[name[len(base) :]] = Entry(kind_name, None if as_int(ttl) < 0 else as_int(ttl), _value(kind_name, parts))
+    return Snapshot(entries, outside)
+
+
+def _value(kind: str, parts: list[str]) -> Value:
+    if kind == "hash":
+        return dict(zip(parts[::2], parts[1::2], strict=True))
+    if kind == "zset":
+        return {member: float(score) for member, score in zip(parts[::2], parts[1::2], strict=True)}
+    if kind == "set":
+        return set(parts)
+    return parts if kind == "list" else parts[0]
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def connection_to(url: str) -> Connection:
+    """A connection for tests, made of plain parts; the caller closes it."""
+    options = dict(parse_url(url))
+    connection_class = options.pop("connection_class", TcpConnection)
+    assert connection_class in (TcpConnection, SSLConnection, UnixDomainSocketConnection)
+
+    async def new_connection() -> AbstractConnection:
+        connection: AbstractConnection = connection_class(**options, protocol=2)
+        return connection
+
+    return Connection(new_connection, "the test's server")

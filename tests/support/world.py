@@ -1,0 +1,136 @@
+"""A small world for one test: a prefix, a registry, a client, workers, and a note of what really happened."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import TypeAlias, TypeVar
+
+from redis.asyncio import Redis
+
+from redflow import RedflowClient, StartWorkerOptions, WorkerHandle, create_client, start_worker
+from redflow.definitions import BlockingWorkflowHandlerContext, WorkflowHandlerContext
+from redflow.engines.redis.keys import Keys
+from redflow.handle import RunHandle
+from redflow.registry import WorkflowRegistry
+from redflow.types import JsonData
+
+T = TypeVar("T")
+
+Context: TypeAlias = WorkflowHandlerContext[JsonData]
+"""What a test's `async def` handler gets."""
+
+BlockingContext: TypeAlias = BlockingWorkflowHandlerContext[JsonData]
+"""What a test's plain handler gets."""
+
+DEADLINE_S = 15.0
+"""How long a test waits for something that takes milliseconds on an idle machine."""
+
+
+async def eventually(
+    look: Callable[[], Awaitable[T]], what: str, *, until: Callable[[T], bool] = bool, timeout_s: float = DEADLINE_S
+) -> T:
+    """Look until what is seen is right; raises AssertionError with the last sight after `timeout_s` seconds."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
+    while True:
+        seen = await look()
+        if until(seen):
+            return seen
+        if loop.time() > deadline:
+            raise AssertionError(f"{what}: not within {timeout_s:g} s; last seen: {seen!r}")
+        await asyncio.sleep(0.01)
+
+
+async def soon(condition: Callable[[], bool], what: str, *, timeout_s: float = DEADLINE_S) -> None:
+    """Wait until a condition of this process holds."""
+
+    async def look() -> bool:
+        return condition()
+
+    await eventually(look, what, timeout_s=timeout_s)
+
+
+class World:
+    """One prefix on a server.
+
+    Args:
+        url: of the server.
+        prefix: of all keys.
+
+    Attributes:
+        did: what handlers and steps noted, in order; the witness that stands outside of Redis.
+    """
+
+    def __init__(self, url: str, prefix: str) -> None:
+        self.url = url
+        self.prefix = prefix
+        self.registry = WorkflowRegistry()
+        self.client = self.new_client()
+        self.redis: Redis = Redis.from_url(url)
+        self.keys = Keys.of(prefix)
+        self.did: list[str] = []
+        self._workers: list[WorkerHandle] = []
+        self._clients: list[RedflowClient] = []
+
+    def new_client(self, *, app: str | None = None) -> RedflowClient:
+        """Another client of this world, closed at its end."""
+        client = create_client(url=self.url, prefix=self.prefix, app=app)
+        if hasattr(self, "_clients"):
+            self._clients.append(client)
+        return client
+
+    async def worker(self, options: StartWorkerOptions | None = None) -> WorkerHandle:
+        """Start a worker of app `app` with ten slots, or with other options; stopped at the end."""
+        options = options or self.options()
+        worker = await start_worker(options)
+        self._workers.append(worker)
+        return worker
+
+    def options(self) -> StartWorkerOptions:
+        """The usual options of a worker, to be changed by `dataclasses.replace`."""
+        return StartWorkerOptions(
+            app="app", url=self.url, prefix=self.prefix, registry=self.registry, concurrency=10
+        )
+
+    async def small_worker(self, concurrency: int = 1) -> WorkerHandle:
+        """A worker with few slots."""
+        return await self.worker(replace(self.options(), concurrency=concurrency))
+
+    async def start(self, input: object = None, *, name: str = "w") -> RunHandle[JsonData]:
+        """Start a run of the workflow `w`, or of another."""
+        return await self.client.emit_workflow(name, input)
+
+    async def run(self, input: object = None, *, name: str = "w") -> JsonData:
+        """Start a worker if there is none, start a run and wait for its output."""
+        if not self._workers:
+            await self.worker()
+        handle = await self.start(input, name=name)
+        return await handle.result(timeout_ms=DEADLINE_S * 1000)
+
+    async def status(self, handle: RunHandle[JsonData]) -> str:
+        """The status of a run."""
+        state = await handle.get_state()
+        return "gone" if state is None else state["status"]
+
+    async def reaches(self, handle: RunHandle[JsonData], status: str) -> None:
+        """Wait until a run has a status."""
+        await eventually(lambda: self.status(handle), f"{handle} {status}", until=status.__eq__)
+
+    async def ended(self, handle: RunHandle[JsonData]) -> str:
+        """Wait until a run has ended, however it does; its status."""
+        return await eventually(
+            lambda: self.status(handle), f"the end of {handle}", until=("succeeded", "failed", "canceled").__contains__
+        )
+
+    async def key_count(self) -> int:
+        """How many keys there are under this prefix."""
+        return len([key async for key in self.redis.scan_iter(match=f"{self.prefix}*", count=1000)])
+
+    async def close(self) -> None:
+        """Stop and close everything."""
+        await asyncio.gather(*[worker.stop() for worker in self._workers])
+        for client in [self.client, *self._clients]:
+            await client.close()
+        await self.redis.aclose()
