@@ -22,7 +22,7 @@ from redflow.engine import Engine, RunEnd
 from redflow.engines.redis.connection import Connection, clone_of
 from redflow.engines.redis.engine import RedisEngine
 from redflow.engines.redis.keys import Keys
-from redflow.engines.redis.sources import EmbeddedUse, address_of, open_source
+from redflow.engines.redis.sources import AnyRedis, EmbeddedUse, address_of, open_source
 from redflow.errors import CanceledError, RedflowError, TimeoutError
 from redflow.handle import RunHandle
 from redflow.registry import WorkflowRegistry

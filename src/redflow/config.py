@@ -115,6 +115,17 @@ def shards(n: int | None = None) -> int:
     return _supported_shards(number, "REDFLOW_SHARDS", repr(text))
 
 
+def say_in_environment(*, url: str | None = None, prefix: str | None = None, app: str | None = None) -> None:
+    """Put what the command line said into this process's environment.
+
+    So that a `create_client()` in the user's modules, and in what their steps start, means the same server.
+    None leaves the variable as it is.
+    """
+    for name, value in (("REDIS_URL", url), ("REDFLOW_PREFIX", prefix), ("REDFLOW_APP", app)):
+        if value is not None:
+            os.environ[name] = value
+
+
 def _supported_shards(n: int | None, label: str, shown: str) -> int:
     if not isinstance(n, int) or isinstance(n, bool) or n < 1:
         raise ValueError(f"{label} must be a whole number of 1 or more, got {shown}")

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Coroutine
 from dataclasses import dataclass
 
+from redflow import telemetry
 from redflow.client import checked_app, create_client
 from redflow.domain.names import scope_queue
 from redflow.engines.redis.clock import ServerClock
@@ -127,6 +128,7 @@ class WorkerHandle:
         self._threads = ThreadPool(self._concurrency)
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._stopping: asyncio.Future[None] | None = None
+        self._hurry = asyncio.Event()
         self._build(engine)
 
     def _queue_names(self) -> list[str]:
@@ -265,8 +267,11 @@ class WorkerHandle:
         Interrupted runs go on elsewhere in the same attempt, with their finished steps kept.
 
         Args:
-            drain: let running handlers finish within `grace_ms` before they are interrupted.
+            drain: let running handlers finish within `grace_ms` before they are interrupted. A later call without
+                it cuts that short.
         """
+        if not drain:
+            self._hurry.set()
         if self._stopping is None:
             self._stopping = asyncio.ensure_future(self._stop(drain))
         await asyncio.shield(self._stopping)
@@ -278,7 +283,10 @@ class WorkerHandle:
         await self._claimer.end()
         grace_s = max(0.0, self._options.grace_ms / 1000)
         if drain:
-            await self._wait_for_slots(grace_s)
+            waits = [asyncio.ensure_future(w) for w in (self._wait_for_slots(grace_s), self._hurry.wait())]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
         self._executor.interrupt_all("stopping")
         await self._wait_for_slots(grace_s)
         for held in list(self._executor.held.values()):
