@@ -6,8 +6,9 @@ import asyncio
 import logging
 import math
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Final
 
 from redflow import telemetry
 from redflow.client import checked_app, create_client
@@ -31,6 +32,8 @@ from redflow.execution.threads import ThreadPool
 from redflow.registry import WorkflowRegistry, get_default_registry
 
 log = logging.getLogger("redflow")
+
+_RESTART_PAUSE_S: Final = 1.0
 
 
 @dataclass
@@ -205,35 +208,41 @@ class WorkerHandle:
 
     def _spawn_loops(self) -> None:
         options, scripts = self._options, self._engine.scripts
-        self._spawn("claimer", self._claimer.run())
-        self._spawn("promoter", promote_due_runs(scripts, self._clock, self._due))
+        self._spawn("claimer", self._claimer.run)
+        self._spawn("promoter", lambda: promote_due_runs(scripts, self._clock, self._due))
         batch = min(200, _at_least(options.reaper_batch_size, 1, 100))
-        self._spawn("reaper", recover_dead_runs(scripts, self._clock, self._lease, batch, self._lease_ms))
+        self._spawn("reaper", lambda: recover_dead_runs(scripts, self._clock, self._lease, batch, self._lease_ms))
         cleanup_s = _at_least(options.run_history_cleanup_interval_ms, 1000, 60_000) / 1000
-        self._spawn("cleaner", clean_up(scripts, cleanup_s))
+        self._spawn("cleaner", lambda: clean_up(scripts, cleanup_s))
         recovery_s = _at_least(options.registry_recovery_interval_ms, 250, 5000) / 1000
-        self._spawn("registrar", self._registrar.keep(recovery_s))
+        self._spawn("registrar", lambda: self._registrar.keep(recovery_s))
         if options.watchdog_enabled:
             every_ms = _at_least(options.watchdog_interval_ms, 250, 1000)
             stalled_s = _at_least(options.watchdog_stalled_for_ms, 2 * every_ms, 15_000) / 1000
-            watch = watch_claimer(
-                scripts, self._executor, self.queues, self._restart_claimer, every_ms / 1000, stalled_s
+            self._spawn(
+                "watchdog",
+                lambda: watch_claimer(
+                    scripts, self._executor, self.queues, self._restart_claimer, every_ms / 1000, stalled_s
+                ),
             )
-            self._spawn("watchdog", watch)
 
-    def _spawn(self, name: str, duty: Coroutine[object, object, None]) -> None:
-        task = asyncio.get_running_loop().create_task(duty, name=f"redflow-{name}")
-        task.add_done_callback(lambda done: self._duty_ended(name, done))
-        self._loops[name] = task
+    def _spawn(self, name: str, duty: Callable[[], Coroutine[object, object, None]]) -> None:
+        self._loops[name] = asyncio.get_running_loop().create_task(self._keep_on(name, duty), name=f"redflow-{name}")
 
-    def _duty_ended(self, name: str, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("the %s of worker %s broke", name, self.id, exc_info=error)
+    async def _keep_on(self, name: str, duty: Callable[[], Coroutine[object, object, None]]) -> None:
+        """A duty that breaks is logged and begins anew: a worker never goes on without one of them."""
+        while True:
+            try:
+                await duty()
+                return
+            except Exception:
+                log.exception("the %s of worker %s broke; it starts again", name, self.id)
+                await asyncio.sleep(_RESTART_PAUSE_S)
 
     def _restart_claimer(self) -> None:
         self._loops["claimer"].cancel()
         self._claimer.ring()
-        self._spawn("claimer", self._claimer.run())
+        self._spawn("claimer", self._claimer.run)
 
     # -- what it hears ------------------------------------------------------------------------------------------
 
@@ -252,7 +261,7 @@ class WorkerHandle:
         self._claimer.slot_freed()
 
     def _register_again(self) -> None:
-        self._spawn("registration", self._registrar.register())
+        self._spawn("registration", self._registrar.register)
 
     # -- the end ------------------------------------------------------------------------------------------------
 

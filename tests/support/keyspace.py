@@ -9,8 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from redis.asyncio.connection import AbstractConnection, SSLConnection, UnixDomainSocketConnection, parse_url
-from redis.asyncio.connection import Connection as TcpConnection
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
 
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
@@ -114,23 +113,16 @@ class Snapshot:
 
     def hash(self, name: str) -> dict[str, str]:
         """A hash; empty if the key is absent or something else."""
-        value = self._value(name, "hash")
-        return {k: v for k, v in value.items() if isinstance(v, str)} if isinstance(value, dict) else {}
+        return {field: value for field, value in self._pairs(name) if isinstance(value, str)}
 
     def zset(self, name: str) -> dict[str, float]:
         """Members and scores of a sorted set, in order."""
-        value = self._value(name, "zset")
-        return {k: v for k, v in value.items() if not isinstance(v, str)} if isinstance(value, dict) else {}
+        return {member: score for member, score in self._pairs(name) if not isinstance(score, str)}
 
-    def set(self, name: str) -> set[str]:
-        """A set."""
-        value = self._value(name, "set")
-        return value if isinstance(value, set) else set()
-
-    def list(self, name: str) -> list[str]:
-        """A list."""
-        value = self._value(name, "list")
-        return value if isinstance(value, list) else []
+    def members(self, name: str) -> list[str]:
+        """A set or a list; empty if the key is absent or something else."""
+        value = self.entries[name].value if name in self.entries else []
+        return [] if isinstance(value, str | dict) else list(value)
 
     def names(self, start: str) -> list[str]:
         """What follows `start` in the names of the keys that begin with it."""
@@ -140,9 +132,9 @@ class Snapshot:
         """All values, without types and TTLs."""
         return {name: entry.value for name, entry in self.entries.items()}
 
-    def _value(self, name: str, kind: Kind) -> Value | None:
-        entry = self.entries.get(name)
-        return entry.value if entry is not None and entry.kind == kind else None
+    def _pairs(self, name: str) -> list[tuple[str, str | float]]:
+        value = self.entries[name].value if name in self.entries else {}
+        return [*value.items()] if isinstance(value, dict) else []
 
 
 async def read_snapshot(connection: Connection, prefix: str) -> Snapshot:
@@ -150,17 +142,17 @@ async def read_snapshot(connection: Connection, prefix: str) -> Snapshot:
     base = Keys.of(prefix).base
     plain = prefix.rstrip(":")
     pattern = f"{plain}:*" if plain else f"{base}*"
-    entries: dict[str, Entry] = {}
-    outside: list[str] = []
+    found = Snapshot({}, [])
     for row in as_list(await connection.read("EVAL", _READ_EVERYTHING, 0, pattern)):
         key, kind, ttl, value = as_list(row)
         name, kind_name = _text(as_bytes(key)), _text(as_bytes(kind))
         if not name.startswith(base):
-            outside.append(name)
+            found.outside.append(name)
             continue
         parts = [_text(as_bytes(part)) for part in as_list(value)]
-        entries[name[len(base) :]] = Entry(kind_name, None if as_int(ttl) < 0 else as_int(ttl), _value(kind_name, parts))
-    return Snapshot(entries, outside)
+        ttl_ms = None if as_int(ttl) < 0 else as_int(ttl)
+        found.entries[name[len(base) :]] = Entry(kind_name, ttl_ms, _value(kind_name, parts))
+    return found
 
 
 def _value(kind: str, parts: list[str]) -> Value:
@@ -179,12 +171,9 @@ def _text(raw: bytes) -> str:
 
 def connection_to(url: str) -> Connection:
     """A connection for tests, made of plain parts; the caller closes it."""
-    options = dict(parse_url(url))
-    connection_class = options.pop("connection_class", TcpConnection)
-    assert connection_class in (TcpConnection, SSLConnection, UnixDomainSocketConnection)
+    pool = ConnectionPool.from_url(url, protocol=2)
 
     async def new_connection() -> AbstractConnection:
-        connection: AbstractConnection = connection_class(**options, protocol=2)
-        return connection
+        return pool.connection_class(**pool.connection_kwargs)
 
     return Connection(new_connection, "the test's server")

@@ -128,9 +128,14 @@ class World:
         """How many keys there are under this prefix."""
         return len([key async for key in self.redis.scan_iter(match=f"{self.prefix}*", count=1000)])
 
+    async def stop_workers(self) -> None:
+        """Stop all workers."""
+        workers, self._workers = self._workers, []
+        await asyncio.gather(*[worker.stop() for worker in workers])
+
     async def close(self) -> None:
         """Stop and close everything."""
-        await asyncio.gather(*[worker.stop() for worker in self._workers])
+        await self.stop_workers()
         for client in [self.client, *self._clients]:
             await client.close()
         await self.redis.aclose()

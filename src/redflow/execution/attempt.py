@@ -39,11 +39,12 @@ _ANNOUNCE_S: Final = 0.05
 class OpenWait:
     """A wait that is parked on a future until its time."""
 
-    __slots__ = ("future", "wakes_at")
+    __slots__ = ("future", "task", "wakes_at")
 
-    def __init__(self, future: asyncio.Future[None], wakes_at: int) -> None:
+    def __init__(self, future: asyncio.Future[None], wakes_at: int, task: asyncio.Task[object] | None) -> None:
         self.future = future
         self.wakes_at = wakes_at
+        self.task = task
 
 
 class Attempt:
@@ -112,10 +113,12 @@ class Attempt:
     def cancel_leftovers(self) -> list[asyncio.Task[object]]:
         """Cancel the tasks of steps that are still open at the end; returns those tasks."""
         tasks = [task for task in self.in_flight.values() if task is not None and task is not self.task]
-        for wait in self.open_waits.values():
-            wait.future.cancel()
         for task in tasks:
             task.cancel()
+        for wait in self.open_waits.values():
+            wait.future.cancel()
+            if wait.task is not None and wait.task is not self.task:
+                tasks.append(wait.task)
         return tasks
 
     def began(self, step: StepRecord) -> None:
@@ -156,7 +159,7 @@ class Attempt:
     def park(self, name: str, wakes_at: int) -> asyncio.Future[None]:
         """Open a wait; the future ends when its time has come while the run is awake."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.open_waits[name] = OpenWait(future, wakes_at)
+        self.open_waits[name] = OpenWait(future, wakes_at, asyncio.current_task())
         self._set_timer()
         self.consider_sleep()
         return future

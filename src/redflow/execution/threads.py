@@ -22,7 +22,7 @@ class ThreadPool:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._threads = 0
         self._busy = 0
@@ -38,12 +38,17 @@ class ThreadPool:
         """Run a function in a thread, with a copy of the caller's context variables.
 
         Returns:
-            A future of its result. Cancelling it doesn't stop the function: it counts as stuck until it ends.
+            A future of its result. Cancelling it doesn't stop a function that has begun: it counts as stuck until
+            it ends. One that still waits for a place isn't called any more.
+
+        Raises:
+            RuntimeError: the system gives no thread, and there is none yet.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[object] = loop.create_future()
         context = contextvars.copy_context()
         abandoned = False
+        began = False
         ended = False
 
         def deliver(result: object, error: BaseException | None) -> None:
@@ -51,6 +56,8 @@ class ThreadPool:
             ended = True
             if abandoned:
                 self.stuck -= 1
+            elif future.cancelled():
+                pass  # in this very pass of the loop
             elif error is not None:
                 future.set_exception(error)
             else:
@@ -58,11 +65,17 @@ class ThreadPool:
 
         def on_done(done: asyncio.Future[object]) -> None:
             nonlocal abandoned
-            if done.cancelled() and not ended:
-                abandoned = True
-                self.stuck += 1
+            with self._lock:
+                if done.cancelled() and not ended:
+                    abandoned = True
+                    self.stuck += began
 
         def work() -> None:
+            nonlocal began
+            with self._lock:
+                if abandoned:
+                    return
+                began = True
             result: object = None
             error: BaseException | None = None
             try:
@@ -81,14 +94,31 @@ class ThreadPool:
             spawn = self._busy > self._threads and self._threads < self.size
             if spawn:
                 self._threads += 1
-        self._work.put(work)
         if spawn:
-            threading.Thread(target=self._serve, name="redflow-step", daemon=True).start()
+            self._spawn()
+        self._work.put(work)
         return future
 
+    def close(self) -> None:
+        """Let the threads end once they have done what was submitted. Nothing may be submitted after."""
+        with self._lock:
+            threads, self._threads = self._threads, 0
+        for _ in range(threads):
+            self._work.put(None)
+
+    def _spawn(self) -> None:
+        try:
+            threading.Thread(target=self._serve, name="redflow-step", daemon=True).start()
+        except RuntimeError:
+            with self._lock:
+                self._threads -= 1
+                if self._threads > 0:
+                    return  # the work waits for one of them
+                self._busy -= 1
+            raise
+
     def _serve(self) -> None:
-        while True:
-            work = self._work.get()
+        while (work := self._work.get()) is not None:
             try:
                 work()
             except RuntimeError:

@@ -109,7 +109,7 @@ class Signals:
                 if not isinstance(message, list) or not message:
                     continue
                 if message[0] == b"message":
-                    self._on_message(message[1].decode(), message[2])
+                    self._tell(message[1].decode(), message[2])
                 elif message[0] == b"subscribe":
                     confirmed += 1
                     if confirmed == len(self._channels):
@@ -118,6 +118,13 @@ class Signals:
                             self._on_gap()
         finally:
             pinger.cancel()
+
+    def _tell(self, channel: str, message: bytes) -> None:
+        """What is heard comes from outside: a message that makes no sense is logged and passed over."""
+        try:
+            self._on_message(channel, message)
+        except Exception:
+            log.exception("a message on %s could not be handled: %r", channel, message[:200])
 
     async def _ping(self, connection: AbstractConnection, heard: Callable[[], float]) -> None:
         """A half-open connection would never speak again: ask it, and give it up when it stays silent."""

@@ -110,6 +110,7 @@ class LeaseKeeper:
         except BaseException:
             log.exception("the lease thread of worker %s broke; its runs will be lost to others", self._worker)
         finally:
+            loop.close()
             self._on_loop(_end, self._ended)
 
     async def _keep(self) -> None:

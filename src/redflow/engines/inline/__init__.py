@@ -1,0 +1,1 @@
+"""One attempt of a workflow in the memory of this process, for unit tests."""

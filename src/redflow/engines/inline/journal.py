@@ -1,0 +1,55 @@
+"""The journal of an inline run: a dict, and beside it the values and errors as the handler saw them."""
+
+from __future__ import annotations
+
+import time
+
+from redflow.domain.step import StepRecord
+from redflow.engines.inline.results import InlineStepResult
+
+
+class InlineJournal:
+    """Keeps the steps of one attempt in memory.
+
+    Attributes:
+        steps: the newest state of each step, by name.
+        outputs: what the handler got from the steps that succeeded, by name.
+        errors: what the others failed with, by name.
+    """
+
+    sleeps_durably = False
+
+    def __init__(self) -> None:
+        self.steps: dict[str, StepRecord] = {}
+        self.outputs: dict[str, object] = {}
+        self.errors: dict[str, BaseException] = {}
+
+    def now_ms(self) -> int:
+        """This machine's time, epoch ms."""
+        return time.time_ns() // 1_000_000
+
+    def may_begin(self) -> bool:
+        """Always: there is no lease to lose."""
+        return True
+
+    async def record(self, step: StepRecord) -> None:
+        """Keep a step's state."""
+        self.steps[step.name] = step
+
+    def note(self, step: StepRecord) -> None:
+        """Keep a step's state."""
+        self.steps[step.name] = step
+
+    async def load(self, step: StepRecord) -> bytes:
+        """The payload, which is never stored apart here."""
+        return step.payload
+
+    def results(self) -> list[InlineStepResult]:
+        """The steps that have ended, in the order in which they began."""
+        ended = [step for step in self.steps.values() if step.status != "running"]
+        return [self._result(step) for step in sorted(ended, key=lambda step: step.seq)]
+
+    def _result(self, step: StepRecord) -> InlineStepResult:
+        if step.status == "succeeded":
+            return InlineStepResult(step.name, "succeeded", output=self.outputs.get(step.name))
+        return InlineStepResult(step.name, "failed", error=self.errors.get(step.name))

@@ -1,0 +1,240 @@
+"""What holds for everything under a prefix, at every instant: the data model's own bookkeeping, told as rules.
+
+Any test may end with `await invariants(prefix)`; it reads the keys themselves and trusts no code of the engine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from typing import Final
+
+from redflow.domain.run import NEW, TRANSITIONS
+from redflow.engines.redis.connection import Connection
+from redflow.engines.redis.keys import Keys
+from redflow.engines.redis.queries import Queries
+from tests.support.keyspace import Snapshot, family_of, read_snapshot
+
+TERMINAL: Final = frozenset(status for status, following in TRANSITIONS.items() if not following)
+STATUSES: Final = frozenset(TRANSITIONS) - {NEW}
+_NEEDED: Final = ("w", "q", "s", "c", "m", "i")
+_LINE: Final = re.compile(r"(line|stray):(\d+):(.*)", re.DOTALL)
+
+
+async def check_invariants(connection: Connection, prefix: str, *, lowered: Collection[str] = ()) -> None:
+    """Fail with every rule that the keys under a prefix break.
+
+    Args:
+        connection: to the server.
+        prefix: whose keys are looked at.
+        lowered: workflows whose max_concurrency was lowered while more of their runs were running.
+
+    Raises:
+        AssertionError: naming each rule, key and run.
+    """
+    broken = await violations(connection, prefix, lowered=lowered)
+    if broken:
+        raise AssertionError(f"{len(broken)} invariants are broken under {prefix!r}:\n  " + "\n  ".join(broken))
+
+
+async def violations(connection: Connection, prefix: str, *, lowered: Collection[str] = ()) -> list[str]:
+    """The rules that the keys under a prefix break, one line each; [] if none."""
+    queries = Queries(connection, Keys.of(prefix))
+    before = await queries.stats()
+    snapshot = await read_snapshot(connection, prefix)
+    after = await queries.stats()
+    world = _World(snapshot, frozenset(lowered))
+    broken = [*world.check()]
+    counted = Counter(run.get("s", "?") for run in world.runs.values())
+    if before == after and before["by_status"] != {status: counted[status] for status in before["by_status"]}:
+        broken.append(f"get_stats() says {before['by_status']}, the records say {dict(counted)}")
+    return broken
+
+
+class _World:
+    """The keys of a prefix, and where each run stands."""
+
+    def __init__(self, snapshot: Snapshot, lowered: frozenset[str]) -> None:
+        self.keys = snapshot
+        self.lowered = lowered
+        self.runs: Mapping[str, dict[str, str]] = {
+            run_id: snapshot.hash(f"run:{run_id}") for run_id in snapshot.names("run:")
+        }
+        self.places: dict[str, list[str]] = defaultdict(list)
+        """Run id -> the keys of sorted sets (but the indexes) that hold it."""
+        for name in snapshot.entries:
+            if name in ("due", "leases") or name.startswith(("ready:", "line:", "stray:", "parked:")):
+                for run_id in snapshot.zset(name):
+                    self.places[run_id].append(name)
+        self.expiries = Counter(
+            (run_id, name) for name in snapshot.names("expiry:") for run_id in snapshot.members(f"expiry:{name}")
+        )
+
+    def check(self) -> Iterator[str]:
+        """Every rule that is broken."""
+        yield from self._check_keys()
+        yield from self._check_companions()
+        yield from self._check_indexes()
+        yield from self._check_orphans()
+        yield from self._check_concurrency()
+        for run_id, run in self.runs.items():
+            for fault in self._check_run(run_id, run):
+                yield f"run {run_id}: {fault}"
+
+    # -- keys ---------------------------------------------------------------------------------------------------
+
+    def _check_keys(self) -> Iterator[str]:
+        """Every key is one of the data model, of its type, and has a TTL exactly if it must."""
+        for name in self.keys.outside:
+            yield f"key {name!r} stands outside of the base"
+        for name, entry in self.keys.entries.items():
+            family = family_of(name)
+            if family is None:
+                yield f"key {name!r} is none of the data model"
+            elif entry.kind != family.kind:
+                yield f"key {name!r} is a {entry.kind} and should be a {family.kind}"
+            elif family.expires and entry.ttl_ms is None:
+                yield f"key {name!r} has no TTL"
+            elif not family.expires and entry.ttl_ms is not None:
+                yield f"key {name!r} has a TTL of {entry.ttl_ms} ms and should stay"
+
+    def _check_companions(self) -> Iterator[str]:
+        """Keys that tell of other keys tell of exactly those that are there."""
+        keys = self.keys
+        lines: dict[str, set[str]] = defaultdict(set)
+        strays: set[str] = set()
+        for name in keys.entries:
+            if match := _LINE.fullmatch(name):
+                queue, workflow = _split(match[2], match[3])
+                if match[1] == "line":
+                    lines[workflow].add(queue)
+                else:
+                    strays.add(f"{match[2]}:{match[3]}")
+        for workflow in lines.keys() | set(keys.names("lined:")):
+            yield from _differ(f"lined:{workflow}", keys.members(f"lined:{workflow}"), lines.get(workflow, set()))
+        yield from _differ("lined", keys.members("lined"), lines)
+        yield from _differ("strays", keys.zset("strays"), strays)
+        yield from _differ("retentions", keys.members("retentions"), keys.names("expiry:"))
+        yield from _differ("metas", keys.members("metas"), keys.names("meta:"))
+        yield from _differ("knows:*", keys.names("knows:"), keys.names("worker:"))
+        yield from _differ("workflows", keys.members("workflows"), {run.get("w", "?") for run in self.runs.values()})
+
+    def _check_indexes(self) -> Iterator[str]:
+        """The index sets say exactly what a scan of the records says."""
+        told: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+        for run_id, run in self.runs.items():
+            told[run.get("s", "?"), run.get("w", "?")][run_id] = float(run.get("c", "nan"))
+        stored: dict[tuple[str, str], dict[str, float]] = {}
+        for rest in self.keys.names("idx:"):
+            status, _, workflow = rest.partition(":")
+            stored[status, workflow] = self.keys.zset(f"idx:{rest}")
+        for status, workflow in sorted(told.keys() | stored.keys()):
+            listed, true = stored.get((status, workflow), {}), told.get((status, workflow), {})
+            if listed != true:
+                yield f"idx:{status}:{workflow} has {listed}, the records say {true}"
+
+    def _check_orphans(self) -> Iterator[str]:
+        """Nothing is kept for a run that is gone, and nothing lists one."""
+        for run_id in self.keys.names("big:"):
+            if run_id not in self.runs:
+                yield f"big:{run_id} has no run"
+        for run_id, names in self.places.items():
+            if run_id not in self.runs:
+                yield f"{', '.join(names)}: run {run_id!r} is gone"
+        for (run_id, retention), times in self.expiries.items():
+            if run_id not in self.runs:
+                yield f"expiry:{retention}: run {run_id!r} is gone"
+            elif times > 1:
+                yield f"expiry:{retention}: run {run_id!r} stands there {times} times"
+        for retention in self.keys.names("expiry:"):
+            ends = [int(self.runs.get(run_id, {}).get("f", "0")) for run_id in self.keys.members(f"expiry:{retention}")]
+            if ends != sorted(ends):
+                yield f"expiry:{retention} is not in the order of finishing: {ends}"
+
+    def _check_concurrency(self) -> Iterator[str]:
+        for workflow in self.keys.members("metas"):
+            limit = self.keys.hash(f"meta:{workflow}").get("max_concurrency")
+            running = len(self.keys.zset(f"idx:running:{workflow}"))
+            if limit is not None and running > int(limit) and workflow not in self.lowered:
+                yield f"workflow {workflow!r}: {running} runs are running, max_concurrency is {limit}"
+
+    # -- runs ---------------------------------------------------------------------------------------------------
+
+    def _check_run(self, run_id: str, run: dict[str, str]) -> Iterator[str]:
+        missing = [field for field in _NEEDED if field not in run]
+        if missing:
+            yield f"the record lacks {', '.join(missing)}"
+            return
+        if run["s"] not in STATUSES:
+            yield f"status {run['s']!r} is none"
+            return
+        yield from self._check_place(run_id, run)
+        yield from self._check_fields(run)
+        yield from self._check_apart(run_id, run)
+        lists = sorted(retention for listed, retention in self.expiries if listed == run_id)
+        if len(lists) != (1 if run["s"] in TERMINAL else 0):
+            yield f"is {run['s']} and stands in the expiry lists {lists}"
+
+    def _check_place(self, run_id: str, run: dict[str, str]) -> Iterator[str]:
+        """A run stands where its status says, and nowhere else."""
+        workflow, queue = run["w"], run["q"]
+        line = f"{len(queue.encode())}:{queue}:{workflow}"
+        waiting = {f"ready:{queue}", f"stray:{line}"}
+        allowed = {
+            "scheduled": {"due"},
+            "queued": {f"parked:{workflow}"} if "u" in run else waiting | {f"line:{line}"},
+            "running": {"leases"} if "k" in run else waiting,
+        }.get(run["s"], set())
+        places = self.places[run_id]
+        if len(places) != min(1, len(allowed)) or not allowed.issuperset(places):
+            where = " or ".join(sorted(allowed)) or "nowhere"
+            yield f"is {run['s']} and stands in {sorted(places)}, should stand in {where}"
+        if run["s"] == "scheduled" and self.keys.zset("due").get(run_id) != float(run.get("d", "nan")):
+            yield f"is due at {self.keys.zset('due').get(run_id)}, its record says {run.get('d')}"
+
+    def _check_fields(self, run: dict[str, str]) -> Iterator[str]:
+        """A status brings its fields, and leaves those of others behind."""
+        status = run["s"]
+        needed = {"scheduled": "d", "running": "a t n", "succeeded": "f o", "failed": "f e", "canceled": "f cr"}
+        barred = {
+            "scheduled": "x f o z",
+            "queued": "d f o z",
+            "running": "d r f o u",
+            "succeeded": "d r x z u e",
+            "failed": "d r x z u o",
+            "canceled": "d r x z u e o",
+        }
+        without = [field for field in needed.get(status, "").split() if field not in run]
+        if status == "canceled" and "k" in run:
+            without = [field for field in without if field != "cr"]  # its handler raised CanceledError
+        if without:
+            yield f"is {status} without {', '.join(without)}"
+        left = [field for field in barred[status].split() if field in run]
+        if left:
+            yield f"is {status} and has {', '.join(left)} left"
+        attempts = int(run.get("a", "0"))
+        if "x" in run and not 1 <= int(run["x"]) <= 2:
+            yield f"has {run['x']} deaths in a row"
+        for field in run:
+            if field.startswith("a:") and not 1 <= int(field[2:]) <= attempts:
+                yield f"has a trace {field} and {attempts} attempts"
+
+    def _check_apart(self, run_id: str, run: dict[str, str]) -> Iterator[str]:
+        """What the record says is stored apart is there."""
+        apart = self.keys.hash(f"big:{run_id}")
+        for field, value in run.items():
+            mark = value == "@" if field in "ioez" else field.startswith(("s:", "a:")) and value.endswith(" @")
+            if mark and field not in apart:
+                yield f"{field} is stored apart, and big:{run_id} lacks it"
+
+
+def _split(length: str, rest: str) -> tuple[str, str]:
+    """Queue and workflow of a line's key; the length counts bytes."""
+    raw, size = rest.encode("utf-8", "surrogateescape"), int(length)
+    return raw[:size].decode("utf-8", "replace"), raw[size + 1 :].decode("utf-8", "replace")
+
+
+def _differ(name: str, listed: Collection[str], true: Collection[str]) -> Iterator[str]:
+    if set(listed) != set(true):
+        yield f"{name} tells of {sorted(listed)}, there are {sorted(true)}"

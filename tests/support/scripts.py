@@ -1,0 +1,221 @@
+"""A workbench for the Lua verbs: one prefix on a real server, with the time as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from redflow.domain.run import RunOrder
+from redflow.engines.redis.connection import Connection
+from redflow.engines.redis.definitions import REGISTER, REMOVE
+from redflow.engines.redis.keys import Keys
+from redflow.engines.redis.link import Argument, Reply
+from redflow.engines.redis.loops.registrar import REGISTER_WORKER, UNREGISTER_WORKER
+from redflow.engines.redis.replies import as_bytes, as_int, as_list, as_text
+from redflow.engines.redis.runs import ClaimReply, Lease, RunScripts, Settlement, StepWrite
+from tests.support.invariants import check_invariants
+from tests.support.keyspace import Snapshot, Value, connection_to, read_snapshot
+
+T0: Final = 1_700_000_000_000
+"""When the tests of scripts begin, epoch ms."""
+RETENTION_MS: Final = 1_000_000
+LEASE_MS: Final = 5_000
+ALIVE_MS: Final = 3_600_000
+BIG: Final = b'"' + b"x" * 33_000 + b'"'
+"""A payload that is stored apart."""
+ERROR: Final = b'{"message":"no"}'
+WORKER: Final = "w1"
+QUEUE: Final = "app:q"
+"""The queue of workflows that the bench registers, as it is stored."""
+
+
+def run_id(number: int) -> str:
+    """The id of the number-th run of a test."""
+    return f"{number:032x}"
+
+
+class Bench:
+    """The scripts of one prefix.
+
+    Attributes:
+        connection: to the server.
+        keys: of the prefix.
+        scripts: the verbs; their time is `now`.
+        lowered: workflows whose limit a test lowered, for the invariants.
+    """
+
+    def __init__(self, url: str, prefix: str) -> None:
+        self.prefix = prefix
+        self.connection: Connection = connection_to(url)
+        self.keys = Keys.of(prefix)
+        self.scripts = RunScripts(self.connection, self.keys, RETENTION_MS, now=T0)
+        self.lowered: set[str] = set()
+        self._now = T0
+        self._made = 0
+
+    # -- time ---------------------------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> int:
+        """What the scripts take for the server's time, epoch ms."""
+        return self._now
+
+    @now.setter
+    def now(self, at_ms: int) -> None:
+        self._now = at_ms
+        self.scripts.now = at_ms
+
+    # -- workers and workflows ----------------------------------------------------------------------------------
+
+    async def register_workflow(
+        self,
+        name: str = "w",
+        *,
+        app: str = "app",
+        queue: str = "q",
+        max_concurrency: int | None = None,
+        max_attempts: int = 3,
+        version: int | None = None,
+        meta: str = "{}",
+    ) -> list[str]:
+        """Write a workflow's metadata; the script's reply."""
+        limit = "" if max_concurrency is None else max_concurrency
+        args = (self.now, name, app, queue, limit, max_attempts, "" if version is None else version, meta)
+        return [as_text(part) for part in as_list(await self.connection.call(REGISTER, self.keys.base, args))]
+
+    async def remove_workflows(self, *kept: str, app: str = "app", quiet_ms: int = 30_000) -> list[str]:
+        """Drop what the app's registry no longer has; the names."""
+        reply = await self.connection.call(REMOVE, self.keys.base, (self.now, app, quiet_ms, *kept))
+        return [as_text(name) for name in as_list(reply)]
+
+    async def register_worker(
+        self, *workflows: str, worker: str = WORKER, app: str = "app", alive_ms: int = ALIVE_MS
+    ) -> tuple[int, int]:
+        """Make a worker known that can run these workflows; (now, epoch)."""
+        args = (self.now, worker, alive_ms, app, "{}", *workflows)
+        now, epoch = as_list(await self.connection.call(REGISTER_WORKER, self.keys.base, args))
+        return as_int(now), as_int(epoch)
+
+    async def unregister_worker(self, *queues: str, worker: str = WORKER, quiet_ms: int = 30_000) -> str:
+        """A worker says goodbye."""
+        args = (self.now, worker, quiet_ms, *queues)
+        return as_text(await self.connection.call(UNREGISTER_WORKER, self.keys.base, args))
+
+    async def serve(self, *workflows: str, max_concurrency: int | None = None) -> None:
+        """Register workflows, `w` if none is named, and a worker that can run them."""
+        names = workflows or ("w",)
+        for name in names:
+            await self.register_workflow(name, max_concurrency=max_concurrency)
+        await self.register_worker(*names)
+
+    # -- runs ---------------------------------------------------------------------------------------------------
+
+    def order(self, workflow: str = "w", *, number: int | None = None, input_json: bytes = b"{}") -> RunOrder:
+        """An order with an id of its own; change it with `dataclasses.replace`."""
+        if number is None:
+            self._made += 1
+            number = self._made
+        return RunOrder(run_id(number), workflow, input_json)
+
+    async def create(self, workflow: str = "w", *, run_at_ms: int | None = None, queue: str | None = None) -> str:
+        """Create a run; its id."""
+        order = replace(self.order(workflow), run_at_ms=run_at_ms, queue=queue)
+        assert await self.scripts.create([order], None) == [("created", order.run_id)]
+        return order.run_id
+
+    async def claim(
+        self, want: int = 100, *, worker: str = WORKER, queues: tuple[str, ...] = (QUEUE,), token: str | None = None
+    ) -> ClaimReply:
+        """Claim as a registered worker does."""
+        self._made += 1
+        reply = await self.scripts.claim(worker, token or f"{worker}.{self._made:x}", LEASE_MS, want, list(queues))
+        assert reply is not None
+        return reply
+
+    async def running(self, workflow: str = "w") -> Lease:
+        """A run that was just created and claimed; its lease."""
+        created = await self.create(workflow)
+        return await self.claimed(created)
+
+    async def claimed(self, wanted: str) -> Lease:
+        """Claim whatever is ready; the lease of the run that is wanted."""
+        leases = {run.lease.run_id: run.lease for run in (await self.claim()).runs}
+        return leases[wanted]
+
+    async def settle(
+        self,
+        lease: Lease,
+        outcome: str = "succeeded",
+        payload: bytes = b"1",
+        *,
+        due: int | None = None,
+        attempt: int = 1,
+        steps: tuple[StepWrite, ...] = (),
+    ) -> dict[int, str]:
+        """End one attempt; the reasons of the reply."""
+        item = settlement(lease, outcome, payload, due=due, attempt=attempt, steps=steps)
+        _, reasons = await self.scripts.settle([item], WORKER, [QUEUE], idle=False)
+        return reasons
+
+    # -- looking ------------------------------------------------------------------------------------------------
+
+    async def read(self, *command: Argument) -> Reply:
+        """A plain command; `@name` stands for the key of that name."""
+        base = self.keys.base
+        args = [base + arg[1:] if isinstance(arg, str) and arg.startswith("@") else arg for arg in command]
+        return await self.connection.read(*args)
+
+    async def snapshot(self) -> Snapshot:
+        """Everything under the prefix."""
+        return await read_snapshot(self.connection, self.prefix)
+
+    async def values(self) -> dict[str, Value]:
+        """All keys and their values."""
+        return (await self.snapshot()).values()
+
+    async def record(self, run: str) -> dict[str, str]:
+        """The record of a run; empty if it is gone."""
+        flat = as_list(await self.read("HGETALL", f"@run:{run}"))
+        texts = [as_bytes(part).decode("utf-8", "surrogateescape") for part in flat]
+        return dict(zip(texts[::2], texts[1::2], strict=True))
+
+    async def field(self, run: str, name: str) -> str | None:
+        """One field of a run's record."""
+        return (await self.record(run)).get(name)
+
+    async def ids(self, zset: str) -> list[str]:
+        """The members of a sorted set, in order."""
+        return [as_text(member) for member in as_list(await self.read("ZRANGE", f"@{zset}", 0, -1))]
+
+    async def close(self) -> None:
+        """Check the invariants and close the connection."""
+        try:
+            await check_invariants(self.connection, self.prefix, lowered=self.lowered)
+        finally:
+            await self.connection.close()
+
+
+def settlement(
+    lease: Lease,
+    outcome: str,
+    payload: bytes = b"1",
+    *,
+    due: int | None = None,
+    attempt: int = 1,
+    steps: tuple[StepWrite, ...] = (),
+) -> Settlement:
+    """The end of an attempt."""
+    trace = (f"a:{attempt}", b"[]") if outcome == "retry" else ("", b"")
+    return Settlement(lease, outcome, payload, due, *trace, steps)
+
+
+def step(lease: Lease, name: str = "one", payload: bytes = b"1", *, seq: int = 1, status: str = "S") -> StepWrite:
+    """A step of the first attempt that began with the run and took 5 ms."""
+    return StepWrite(lease, f"s:{name}", f"{seq} {status}r 1 0 5 ", payload)
+
+
+def changes(before: Mapping[str, Value], after: Mapping[str, Value]) -> dict[str, Value | None]:
+    """What became of the keys that are not what they were; None: the key is gone."""
+    names = sorted(before.keys() | after.keys())
+    return {name: after.get(name) for name in names if before.get(name) != after.get(name)}
