@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from typing import Final
 from redis.asyncio import Redis
 
 from benchmarks.environment import describe, load_average
-from benchmarks.harness import RESULTS, Figures, Report, Settings
+from benchmarks.harness import RESULTS, BenchmarkError, Figures, Report, Settings
 from benchmarks.worker import WorkerProcess, WorkerSettings, run_on, worker_process
 from benchmarks.workflows import APP, REGISTRY
 from redflow import RedflowClient, create_client
@@ -131,11 +132,20 @@ def chosen(defaults: Settings, options: argparse.Namespace) -> Settings:
 
 
 def main(benchmark: Benchmark) -> int:
-    """The command of one benchmark."""
+    """The command of one benchmark; its exit status is 1 when the measurement does not count."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{benchmark.name}", description=benchmark.title)
     add_options(parser, benchmark.full)
     options = parser.parse_args()
-    report = benchmark.run(chosen(benchmark.full, options))
+    return 1 if run_and_show(benchmark, chosen(benchmark.full, options), options.results) is None else 0
+
+
+def run_and_show(benchmark: Benchmark, settings: Settings, results: Path) -> Report | None:
+    """Run a benchmark, print its report and write it as JSON; None, and the reason is printed, if it doesn't count."""
+    try:
+        report = benchmark.run(settings)
+    except BenchmarkError as exc:
+        print(f"== {benchmark.name}: failed: {exc}", file=sys.stderr)
+        return None
     print(report.text())
-    print(f"   {report.save(options.results)}")
-    return 0
+    print(f"   {report.save(results)}\n", flush=True)
+    return report

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from redis.asyncio import Redis
+from redis.asyncio.client import Monitor
 
 from redflow.engines.redis import definitions, runs
 from redflow.engines.redis.loops import registrar
@@ -94,20 +95,26 @@ async def watching(redis: Redis) -> AsyncIterator[Watched]:
 
     MONITOR marks what a script runs with `lua` in place of an address, which INFO does not tell apart.
     """
-    seen, end = Watched(), secrets.token_hex(8)
+    seen, token = Watched(), secrets.token_hex(8)
     async with redis.monitor() as monitor:
+        await _listen_until(monitor, Watched(), await redis.echo(f"begin-{token}"))
         yield seen
-        await redis.echo(end)
-        while True:
-            heard = await monitor.next_command()
-            words = heard["command"].split(" ", 2)
-            if heard["client_type"] == "lua":
-                seen.inside_scripts += 1
-            elif end in heard["command"]:
-                break
-            else:
-                seen.top_level[_VERBS.get(words[1], words[1]) if words[0] in ("EVALSHA", "EVAL") else words[0]] += 1
+        await _listen_until(monitor, seen, await redis.echo(f"end-{token}"))
 
 
-def _text(key: bytes | str) -> str:
-    return key.decode() if isinstance(key, bytes) else key
+async def _listen_until(monitor: Monitor, seen: Watched, mark: bytes | str) -> None:
+    """Take in what was done before a mark was sent through the same server."""
+    while True:
+        heard = await monitor.next_command()
+        words = heard["command"].split(" ", 2)
+        if heard["client_type"] == "lua":
+            seen.inside_scripts += 1
+        elif words[0] == "ECHO" and words[1] == _text(mark):
+            return
+        else:
+            name = _VERBS.get(words[1], "a script") if words[0] == "EVALSHA" else words[0]
+            seen.top_level[name] += 1
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -18,7 +18,7 @@ _PACKAGES: Final = {
     "orjson": "orjson",
     "uvloop": "uvloop",
 }
-_SERVER_SETTINGS: Final = ("appendonly", "appendfsync", "save", "io-threads")
+_SERVER_SETTINGS: Final = ("save", "appendonly", "appendfsync", "io-threads")
 
 
 async def describe(redis: Redis, loop: str) -> dict[str, str]:
@@ -52,7 +52,9 @@ async def _server(redis: Redis) -> str:
         settings = await redis.config_get(*_SERVER_SETTINGS)
     except ResponseError:  # hosted servers forbid CONFIG
         return f"{told}, settings unknown"
-    return ", ".join([told, *(f"{key} {settings[key]!r}" for key in _SERVER_SETTINGS if key in settings)])
+    if settings.get("appendonly") == "no":
+        settings.pop("appendfsync", None)
+    return ", ".join([told, *(f"{key} {settings[key] or 'never'}" for key in _SERVER_SETTINGS if key in settings)])
 
 
 def _cpu_model() -> str:

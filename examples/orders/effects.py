@@ -161,9 +161,7 @@ class WatchedSteps:
         )
 
 
-def _inside(
-    body: Callable[[], AbstractContextManager[None]], fn: Callable[..., object]
-) -> Callable[..., object]:
+def _inside(body: Callable[[], AbstractContextManager[None]], fn: Callable[..., object]) -> Callable[..., object]:
     """The function, watched; async stays async, and a plain one still runs in a thread."""
     if _is_async(fn):
 

@@ -31,9 +31,13 @@ from redflow.types import (
     TERMINAL_STATUSES,
     AttemptTrace,
     JsonData,
+    ListedRun,
+    ListRunsParams,
     ResolvedDebounce,
     RunState,
     RunStats,
+    SearchRunsParams,
+    SearchRunsResult,
     StepState,
     WorkflowMeta,
 )
@@ -52,7 +56,7 @@ __all__ = [
 ConcreteRunHandle = RunHandle
 default_prefix = config.default_prefix
 
-_MESSAGE_LIMIT: Final = 4096
+_MESSAGE_BYTES: Final = 4096
 _SHOWN_OF_ERROR: Final = ("name", "message", "kind", "code", "retryAfterMs")
 _LONGEST_DELAY_MS: Final = 3_653 * 86_400_000
 """Ten years: no run is scheduled later than that, ms."""
@@ -255,6 +259,31 @@ class RedflowClient:
         """The finished attempts of a run, each with the steps that finished in it; [] if there is no such run."""
         return await self.engine.get_run_attempts(run_id)
 
+    async def list_runs(self, params: ListRunsParams | None = None) -> list[ListedRun]:
+        """One page of runs in the order of their creation, newest first unless asked otherwise.
+
+        The cost is that of the page, however many runs there are.
+
+        Args:
+            params: filters, cursor, limit (1 to 200, default 50) and order. As cursor, the id of the last run of the
+                page before is exact; a `created_at` passes over all runs of that millisecond. After a run that is
+                gone there is nothing to go on from: [].
+        """
+        return await self.engine.list_runs(params or ListRunsParams())
+
+    async def search_runs(self, params: SearchRunsParams | None = None) -> SearchRunsResult:
+        """Runs that match all conditions, in the order of their creation.
+
+        Args:
+            params: `query` is looked for, whatever its case, in id, workflow, queue, status, cancel reason, input,
+                output and error. `created_after` and `created_before` are inclusive, epoch ms.
+
+        Returns:
+            {"runs", "scanned"}: the page, and how many runs were looked at. `next_cursor` says how to go on, where
+            there may be more; `truncated` is True when the search stopped after 10,000 runs or 64 MiB.
+        """
+        return await self.engine.search_runs(params or SearchRunsParams())
+
     # -- workflows ----------------------------------------------------------------------------------------------
 
     async def sync_registry(self, registry: WorkflowRegistry, *, app: str) -> None:
@@ -356,8 +385,8 @@ def _failure(end: RunEnd) -> RedflowError:
     stored = end.error
     shown = {name: value for name, value in (stored or {}).items() if name in _SHOWN_OF_ERROR}
     message = shown.get("message")
-    if isinstance(message, str) and len(message) > _MESSAGE_LIMIT:
-        shown["message"] = message[:_MESSAGE_LIMIT]
+    if isinstance(message, str):
+        shown["message"] = message.encode("utf-8", "replace")[:_MESSAGE_BYTES].decode("utf-8", "ignore")
     error = RedflowError("Run failed: " + orjson.dumps(shown).decode())
     error.error = stored
     return error

@@ -9,7 +9,19 @@ from typing import Protocol
 from redflow.definitions import AnyWorkflow
 from redflow.domain.run import RunOrder
 from redflow.errors import SerializedError
-from redflow.types import AttemptTrace, JsonData, RunState, RunStats, RunStatus, StepState, WorkflowMeta
+from redflow.types import (
+    AttemptTrace,
+    JsonData,
+    ListedRun,
+    ListRunsParams,
+    RunState,
+    RunStats,
+    RunStatus,
+    SearchRunsParams,
+    SearchRunsResult,
+    StepState,
+    WorkflowMeta,
+)
 
 
 @dataclass(slots=True)
@@ -47,6 +59,14 @@ class Engine(Protocol):
 
     async def get_run_attempts(self, run_id: str) -> list[AttemptTrace]:
         """Its finished attempts."""
+        ...
+
+    async def list_runs(self, params: ListRunsParams) -> list[ListedRun]:
+        """One page of runs in the order of their creation."""
+        ...
+
+    async def search_runs(self, params: SearchRunsParams) -> SearchRunsResult:
+        """Runs that match all conditions."""
         ...
 
     async def wait_for_end(self, run_id: str, timeout_s: float) -> RunEnd | None:

@@ -1,3 +1,93 @@
-"""run_inline: one attempt of a workflow in the process, for unit tests (being written)."""
-InlineRunResult = InlineStepResult = object
-async def run_inline(*a: object, **k: object) -> object: ...
+"""Unit tests of workflows without a server: `run_inline` runs a handler once, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar, cast
+
+from redflow.definitions import WorkflowDefinition
+from redflow.domain.payload import decode, encode
+from redflow.engines.inline.engine import execute
+from redflow.engines.inline.results import InlineRunResult, InlineStepResult, InlineStepStatus
+from redflow.errors import InputValidationError
+
+__all__ = ["InlineRunResult", "InlineStepResult", "InlineStepStatus", "run_inline"]
+
+InputT = TypeVar("InputT")
+OutputT = TypeVar("OutputT")
+
+
+async def run_inline(
+    definition: WorkflowDefinition[InputT, OutputT],
+    input: InputT | Mapping[str, object] | None = None,
+    *,
+    run_id: str = "test-run-1",
+    attempt: int = 1,
+    max_attempts: int = 3,
+    timeout_s: float | None = 30.0,
+    step_overrides: Mapping[str, object] | None = None,
+    skip_time: bool = False,
+) -> InlineRunResult[OutputT]:
+    """Run a workflow's handler once, in this process, without a server.
+
+    Steps run as in a worker: names, arguments, signals, time-outs and the round trip of their values through
+    JSON are the same. There is one attempt: no retries, no on_failure, no admission, and no other workflow and
+    no event is started.
+
+    Args:
+        definition: the workflow.
+        input: its input. With an input_schema it is validated as it is; without one it passes through JSON.
+        run_id: `ctx.run.id`.
+        attempt: `ctx.run.attempt`.
+        max_attempts: `ctx.run.max_attempts`.
+        timeout_s: the longest the handler may take, in seconds; None is no limit.
+        step_overrides: step name -> value that the step gives back, as it is, instead of doing anything. For
+            `wait_for_event` a dict or None, for `emit_workflow` a str, for `emit_event` a list of str. A
+            `run_workflow` step must have one. For `wait_for`, None skips the sleep. Names that no step has are
+            ignored.
+        skip_time: let every `wait_for` pass at once; else they really sleep.
+
+    Returns:
+        How it ended. Whatever the handler raised is in `error`, as is an InputValidationError, or the builtin
+        TimeoutError when `timeout_s` was over.
+
+    Raises:
+        TypeError: `definition` is no workflow definition; or the input is not JSON, as in `definition.run`.
+        ValueError: the input is JSON that can't be stored, such as NaN.
+
+    Example:
+        >>> result = await run_inline(send_invoice, {"order": 17}, step_overrides={"send": "sent"})
+        >>> assert result.succeeded and result.steps[0].name == "send"
+    """
+    if not isinstance(definition, WorkflowDefinition):
+        raise TypeError(f"run_inline needs a WorkflowDefinition, got {type(definition).__name__}")
+    schema = definition.options.input_schema
+    data: object
+    if schema is None:
+        data = decode(encode(input))
+    else:
+        try:
+            validate: Callable[[object], object] = getattr(schema, "model_validate")  # noqa: B009 - any such class
+            data = validate(input)
+        except Exception as exc:
+            return InlineRunResult(error=_invalid(exc))
+    ended = await execute(
+        definition,
+        data,
+        run_id=run_id,
+        attempt=attempt,
+        max_attempts=max_attempts,
+        timeout_s=timeout_s,
+        overrides=step_overrides or {},
+        skip_time=skip_time,
+    )
+    output = cast(
+        OutputT | None, ended.output
+    )  # reason: the handler's output after its round trip through JSON
+    return InlineRunResult(output, ended.error, ended.steps)
+
+
+def _invalid(cause: Exception) -> InputValidationError:
+    error = InputValidationError(str(cause), issues=cause)
+    error.__cause__ = cause
+    return error

@@ -117,7 +117,8 @@ class _World:
         yield from _differ("strays", keys.zset("strays"), strays)
         yield from _differ("retentions", keys.members("retentions"), keys.names("expiry:"))
         yield from _differ("metas", keys.members("metas"), keys.names("meta:"))
-        yield from _differ("knows:*", keys.names("knows:"), keys.names("worker:"))
+        for worker in set(keys.names("worker:")) - set(keys.names("knows:")):
+            yield f"worker:{worker} has no knows:{worker}"
         yield from _differ("workflows", keys.members("workflows"), {run.get("w", "?") for run in self.runs.values()})
 
     def _check_indexes(self) -> Iterator[str]:

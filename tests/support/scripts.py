@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
+
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
 
 from redflow.domain.run import RunOrder
 from redflow.engines.redis.connection import Connection
@@ -13,6 +17,7 @@ from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.link import Argument, Reply
 from redflow.engines.redis.loops.registrar import REGISTER_WORKER, UNREGISTER_WORKER
 from redflow.engines.redis.replies import as_bytes, as_int, as_list, as_text
+from redflow.engines.redis.retention import Resets
 from redflow.engines.redis.runs import ClaimReply, Lease, RunScripts, Settlement, StepWrite
 from tests.support.invariants import check_invariants
 from tests.support.keyspace import Snapshot, Value, connection_to, read_snapshot
@@ -22,8 +27,8 @@ T0: Final = 1_700_000_000_000
 RETENTION_MS: Final = 1_000_000
 LEASE_MS: Final = 5_000
 ALIVE_MS: Final = 3_600_000
-BIG: Final = b'"' + b"x" * 33_000 + b'"'
-"""A payload that is stored apart."""
+BIG: Final = b'"' + random.Random(0).randbytes(40_000).hex().encode() + b'"'
+"""A payload that is stored apart, compressed or not."""
 ERROR: Final = b'{"message":"no"}'
 WORKER: Final = "w1"
 QUEUE: Final = "app:q"
@@ -51,6 +56,7 @@ class Bench:
         self.keys = Keys.of(prefix)
         self.scripts = RunScripts(self.connection, self.keys, RETENTION_MS, now=T0)
         self.lowered: set[str] = set()
+        self._redis = Redis.from_url(url)
         self._now = T0
         self._made = 0
 
@@ -93,13 +99,13 @@ class Bench:
         self, *workflows: str, worker: str = WORKER, app: str = "app", alive_ms: int = ALIVE_MS
     ) -> tuple[int, int]:
         """Make a worker known that can run these workflows; (now, epoch)."""
-        args = (self.now, worker, alive_ms, app, "{}", *workflows)
+        args: list[Argument] = [self.now, worker, alive_ms, app, "{}", *workflows]
         now, epoch = as_list(await self.connection.call(REGISTER_WORKER, self.keys.base, args))
         return as_int(now), as_int(epoch)
 
     async def unregister_worker(self, *queues: str, worker: str = WORKER, quiet_ms: int = 30_000) -> str:
         """A worker says goodbye."""
-        args = (self.now, worker, quiet_ms, *queues)
+        args: list[Argument] = [self.now, worker, quiet_ms, *queues]
         return as_text(await self.connection.call(UNREGISTER_WORKER, self.keys.base, args))
 
     async def serve(self, *workflows: str, max_concurrency: int | None = None) -> None:
@@ -188,12 +194,48 @@ class Bench:
         """The members of a sorted set, in order."""
         return [as_text(member) for member in as_list(await self.read("ZRANGE", f"@{zset}", 0, -1))]
 
+    async def subscribe(self, *channels: str) -> Ear:
+        """Listen to channels, given by their names below the base."""
+        pubsub = self._redis.pubsub()
+        await pubsub.subscribe(*[self.keys.base + channel for channel in channels])
+        for _ in channels:
+            await pubsub.get_message(timeout=10)
+        return Ear(self, pubsub, channels[0])
+
     async def close(self) -> None:
-        """Check the invariants and close the connection."""
+        """Check the invariants, remove the keys and close the connection."""
         try:
             await check_invariants(self.connection, self.prefix, lowered=self.lowered)
         finally:
+            await Resets(self.connection, self.keys).everything()
             await self.connection.close()
+            await self._redis.aclose()
+
+
+class Ear:
+    """What was said on some channels since the last time it was asked."""
+
+    def __init__(self, bench: Bench, pubsub: PubSub, channel: str) -> None:
+        self._bench = bench
+        self._pubsub = pubsub
+        self._channel = channel
+
+    async def heard(self) -> list[tuple[str, str]]:
+        """(channel, message) of everything said so far; a word of our own marks the end."""
+        base = self._bench.keys.base
+        await self._bench.read("PUBLISH", base + self._channel, "(end)")
+        said: list[tuple[str, str]] = []
+        while True:
+            message = await self._pubsub.get_message(timeout=10)
+            assert message is not None, "the server said nothing for 10 s"
+            channel, text = message["channel"].decode(), message["data"].decode()
+            if text == "(end)":
+                return said
+            said.append((channel[len(base) :], text))
+
+    async def close(self) -> None:
+        """Stop listening."""
+        await self._pubsub.aclose()
 
 
 def settlement(

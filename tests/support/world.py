@@ -124,6 +124,15 @@ class World:
             lambda: self.status(handle), f"the end of {handle}", until=("succeeded", "failed", "canceled").__contains__
         )
 
+    async def waited_for(self, handle: RunHandle[JsonData], *, by: int = 1) -> None:
+        """Wait until that many clients have asked to hear the end of a run."""
+        key = self.keys.waiters(handle.id.removeprefix("run_").replace("-", ""))
+
+        async def count() -> int:
+            return int(await self.redis.scard(key))
+
+        await eventually(count, f"{by} clients that wait for {handle}", until=by.__eq__)
+
     async def key_count(self) -> int:
         """How many keys there are under this prefix."""
         return len([key async for key in self.redis.scan_iter(match=f"{self.prefix}*", count=1000)])

@@ -9,10 +9,9 @@ from typing import Annotated
 import typer
 
 from redflow.cli import exits, output
-from redflow.cli.exits import Refused, refusals
+from redflow.cli.embedding import start_server
 from redflow.cli.options import Directory
 from redflow.cli.signals import StopSignals
-from redflow.engines.redis.embedded import EmbeddedServer
 
 
 def server(
@@ -21,21 +20,16 @@ def server(
 ) -> int:
     """Run the bundled server until Ctrl-C; its data stays for the next start.
 
-    Exit codes: 0 ended by a signal, 2 can't start (the port is taken, another server has the data).
+    Exit codes: 0 ended by a signal, 2 can't start (the port is taken, another process runs it on this data).
     """
     return asyncio.run(_serve(directory, port))
 
 
 async def _serve(directory: Path, port: int) -> int:
     signals = StopSignals()
-    with refusals():
-        embedded = EmbeddedServer(directory, port=port)
-        embedded.start()
-    try:
-        if not embedded.owner:
-            raise Refused(f"a server for {embedded.directory} runs already, at {embedded.url}")
-        output.server_ready(embedded.url, embedded.unix_url, embedded.directory)
-        await signals.first.wait()
-    finally:
-        embedded.stop()
+    embedded = await start_server(directory, port, signals)
+    if embedded is not None:
+        async with embedded:
+            output.server_ready(embedded)
+            await signals.first.wait()
     return exits.OK

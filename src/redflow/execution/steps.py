@@ -73,7 +73,7 @@ class Steps:
             return cast(T, self._read(known, await self._payload(known), facts))  # reason: stored JSON of this step
         step = self._open(name, known, "run")
         with self._in_flight(step):
-            output = await self._perform(step, _Call(fn, args, kwargs, facts, limit_s))
+            output = await self._perform(step, Call(fn, args, kwargs, facts, limit_s))
         return cast(T, output)  # reason: fn's result after its JSON round trip
 
     async def wait_for(self, name: str, target: object, *, timeout_ms: float | None = None) -> None:
@@ -188,7 +188,7 @@ class Steps:
 
     # -- performing ---------------------------------------------------------------------------------------------
 
-    async def _perform(self, step: StepRecord, call: _Call) -> object:
+    async def _perform(self, step: StepRecord, call: Call) -> object:
         attempt = self._attempt
         if not self._journal.may_begin():
             attempt.interrupt("lost")
@@ -220,7 +220,7 @@ class Steps:
             raise asyncio.CancelledError("the lease of this run is lost") from None
         return output
 
-    async def _call(self, name: str, call: _Call) -> object:
+    async def _call(self, name: str, call: Call) -> object:
         signal: CancelSignal | None = None
         if call.facts.wants_signal and "signal" not in call.kwargs:
             signal = self._attempt.signal if call.limit_s is None else CancelSignal()
@@ -229,7 +229,7 @@ class Steps:
             return await self._invoke(name, call)
         return await self._call_with_limit(name, call, call.limit_s, signal)
 
-    async def _call_with_limit(self, name: str, call: _Call, limit_s: float, signal: CancelSignal | None) -> object:
+    async def _call_with_limit(self, name: str, call: Call, limit_s: float, signal: CancelSignal | None) -> object:
         work = asyncio.ensure_future(self._invoke(name, call))
         try:
             done, _ = await asyncio.wait({work}, timeout=limit_s)
@@ -248,7 +248,7 @@ class Steps:
         work.add_done_callback(_forget)
         raise TimeoutError(f"Step timed out: {name}")
 
-    async def _invoke(self, name: str, call: _Call) -> object:
+    async def _invoke(self, name: str, call: Call) -> object:
         token = _current_step.set(name)
         try:
             if call.facts.is_async:
@@ -334,7 +334,7 @@ class Steps:
             raise StepTypeError(f"the stored output of step {step.name!r} no longer fits its type: {exc}") from exc
 
 
-class _Call:
+class Call:
     """One function call, as the step runner passes it on."""
 
     __slots__ = ("args", "facts", "fn", "kwargs", "limit_s")

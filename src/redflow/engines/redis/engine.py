@@ -11,12 +11,23 @@ from redflow.engine import RunEnd
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.definitions import Definitions
 from redflow.engines.redis.keys import Keys
+from redflow.engines.redis.listing import Listing
 from redflow.engines.redis.queries import Queries
 from redflow.engines.redis.results import Results
 from redflow.engines.redis.retention import Resets
 from redflow.engines.redis.runs import RunScripts
 from redflow.errors import UnknownWorkflowError
-from redflow.types import AttemptTrace, RunState, RunStats, StepState, WorkflowMeta
+from redflow.types import (
+    AttemptTrace,
+    ListedRun,
+    ListRunsParams,
+    RunState,
+    RunStats,
+    SearchRunsParams,
+    SearchRunsResult,
+    StepState,
+    WorkflowMeta,
+)
 
 
 class RedisEngine:
@@ -34,6 +45,7 @@ class RedisEngine:
         self.scripts = RunScripts(connection, self.keys, retention_ms)
         self.definitions = Definitions(connection, self.keys)
         self._queries = Queries(connection, self.keys)
+        self._listing = Listing(connection, self.keys)
         self._results = Results(connection, self.keys)
         self._resets = Resets(connection, self.keys)
 
@@ -62,6 +74,14 @@ class RedisEngine:
     async def get_run_attempts(self, run_id: str) -> list[AttemptTrace]:
         """See `Engine.get_run_attempts`."""
         return await self._queries.attempts(run_id)
+
+    async def list_runs(self, params: ListRunsParams) -> list[ListedRun]:
+        """See `Engine.list_runs`."""
+        return await self._listing.runs(params)
+
+    async def search_runs(self, params: SearchRunsParams) -> SearchRunsResult:
+        """See `Engine.search_runs`."""
+        return await self._listing.search(params)
 
     async def wait_for_end(self, run_id: str, timeout_s: float) -> RunEnd | None:
         """See `Engine.wait_for_end`."""

@@ -20,7 +20,7 @@ stray:<n>:<queue>:<wf> zset   runs whose workflow the worker that met them did n
 strays                zset    such lines, by the time of the first stray
 parked:<wf>           zset    runs of a workflow that nobody registered yet
 expiry:<retention>    list    finished runs in order of their end, one list per retention (ms)
-retentions, workflows set     retentions in use; workflows that ever had a run
+retentions, workflows set     retentions in use; workflows that have runs
 meta:<wf>, metas      hash    metadata of a workflow; set of the registered ones
 worker:<w>, knows:<w> hash    a live worker and its last claim; the workflows it can run; TTL
 workers               zset    live workers by the time they count as dead
@@ -83,7 +83,7 @@ class Keys:
 
     @property
     def workflows(self) -> str:
-        """Names of all workflows that ever had a run."""
+        """Names of all workflows that have runs."""
         return f"{self.base}workflows"
 
     @property

@@ -18,7 +18,7 @@ from redflow.domain.step import FIELD_PREFIX, StepRecord, pack_header, unpack_st
 from redflow.engines.redis.runs import ClaimedRun
 from redflow.errors import CanceledError, SerializedError, make_error_json
 from redflow.execution.journal import Claim
-from redflow.types import AttemptTrace, JsonData, RunState, RunStatus, StepState, StepTrace
+from redflow.types import AttemptTrace, JsonData, ListedRun, RunState, RunStatus, StepState, StepTrace
 
 log = logging.getLogger("redflow")
 
@@ -122,6 +122,30 @@ def run_state(run_id: str, record: Record) -> RunState:
     if b"p" in record:
         state["parent_run_id"] = record[b"p"].decode()
     return state
+
+
+def listed_run(run_id: str, record: Record) -> ListedRun:
+    """What `list_runs` and `search_runs` give of a run."""
+    listed: ListedRun = {
+        "id": public_run_id(run_id),
+        "workflow": record[b"w"].decode(),
+        "queue": record[b"q"].decode(),
+        "status": status_of(record[b"s"]),
+        "created_at": int(record[b"c"]),
+        "attempt": int(record.get(b"a", b"0")),
+        "max_attempts": int(record.get(b"m", b"3")),
+    }
+    if b"e" in record:
+        listed["error"] = stored_error(record[b"e"])
+    if b"d" in record:
+        listed["available_at"] = int(record[b"d"])
+    if b"t" in record:
+        listed["started_at"] = int(record[b"t"])
+    if b"f" in record:
+        listed["finished_at"] = int(record[b"f"])
+    if b"p" in record:
+        listed["parent_run_id"] = record[b"p"].decode()
+    return listed
 
 
 def step_states(record: Record, run_id: str) -> list[StepState]:

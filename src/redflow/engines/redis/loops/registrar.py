@@ -13,7 +13,7 @@ import orjson
 
 from redflow.definitions import AnyWorkflow
 from redflow.engines.redis.clock import ServerClock
-from redflow.engines.redis.definitions import Definitions
+from redflow.engines.redis.definitions import QUIET_MS, Definitions
 from redflow.engines.redis.link import Argument
 from redflow.engines.redis.replies import as_int, as_list
 from redflow.engines.redis.runs import SERVER_TIME, RunScripts
@@ -23,7 +23,7 @@ from redflow.errors import RedflowError
 log = logging.getLogger("redflow")
 
 REGISTER_WORKER = verb("register_worker", args="now, worker, alive_ms, app, info", item="workflow")
-UNREGISTER_WORKER = verb("unregister_worker", args="worker", item="queue")
+UNREGISTER_WORKER = verb("unregister_worker", args="now, worker, quiet_ms", item="queue")
 
 ALIVE_MS: Final = 30_000
 """How long a worker that says nothing counts as alive, ms, unless its lease is longer."""
@@ -97,7 +97,7 @@ class Registrar:
     async def unregister(self) -> None:
         """Say goodbye."""
         scripts = self._scripts
-        args = (self._worker, *self._queues)
+        args: list[Argument] = [SERVER_TIME, self._worker, QUIET_MS, *self._queues]
         await scripts.connection.call(UNREGISTER_WORKER, scripts.keys.base, args, patience_s=0.5)
 
     async def keep(self, every_s: float) -> None:

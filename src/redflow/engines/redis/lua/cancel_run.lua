@@ -6,6 +6,7 @@
 -- include: server_now
 -- include: finish_run
 -- include: line_key
+-- include: forget_line
 local base, id = KEYS[1], ARGV[2]
 local now, key = server_now(ARGV[1]), KEYS[1] .. 'run:' .. ARGV[2]
 local r = redis.call('HMGET', key, 's', 'w', 'c', 'q', 'k', 'z', 'cr')
@@ -25,7 +26,9 @@ if status == 'running' and r[5] then
 end
 redis.call('ZREM', base .. 'ready:' .. queue, id)
 redis.call('ZREM', base .. 'parked:' .. workflow, id)
-redis.call('ZREM', line_key(base, 'line', queue, workflow), id)
-redis.call('ZREM', line_key(base, 'stray', queue, workflow), id)
+for _, kind in ipairs({ 'line', 'stray' }) do
+  local line = line_key(base, kind, queue, workflow)
+  if redis.call('ZREM', line, id) == 1 then forget_line(base, kind, queue, workflow) end
+end
 finish_run(base, id, { workflow = workflow, status = status, created = r[3] }, 'canceled', nil, now, ARGV[4])
 return 'canceled'

@@ -4,7 +4,8 @@
 -- args: now, worker, token, lease_ms, want, retention, queue_count
 -- item: queue
 -- replies: {now, next_due, next_lease, more, {id, fence, attempt, flat record} ...}; or 'unregistered'
--- Sent again with the same token it answers the same runs, so a lost reply loses nothing.
+-- Sent again with the same token it answers the same runs, so a lost reply loses nothing; and says more = 1, since
+-- it doesn't look for others.
 -- Runs that stand in line, are canceled or are unknown here are set aside on the way, at most 200 a call.
 -- include: server_now
 -- include: set_status
@@ -19,7 +20,7 @@ local base = KEYS[1]
 local now = server_now(ARGV[1])
 local worker, token, lease_ms, want = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local retention, queue_count = ARGV[6], tonumber(ARGV[7])
-local knows, limits, taken, looked = {}, {}, {}, 0
+local knows, limits, taken, looked, more = {}, {}, {}, 0, 0
 
 local function knows_workflow(name)
   if knows[name] == nil then knows[name] = redis.call('SISMEMBER', base .. 'knows:' .. worker, name) == 1 end
@@ -90,10 +91,10 @@ local function take_strays(serves)
   end
 end
 
-if redis.call('EXISTS', base .. 'knows:' .. worker) == 0 then return 'unregistered' end
+if redis.call('EXISTS', base .. 'worker:' .. worker) == 0 then return 'unregistered' end
 local last = redis.call('HMGET', base .. 'worker:' .. worker, 'claim', 'claimed')
 if last[1] == token then
-  taken = claimed_runs(base, last[2], token)
+  taken, more = claimed_runs(base, last[2], token), 1
 else
   local serves = {}
   for i = 8, 7 + queue_count do serves[ARGV[i]] = true end
@@ -105,7 +106,6 @@ else
     redis.call('HSET', base .. 'worker:' .. worker, 'claim', token, 'claimed', table.concat(ids, ' '))
   end
 end
-local more = 0
 if looked >= 200 and #taken < want then more = 1 end
 for i = 8, 7 + queue_count do
   if #taken < want and more == 0 then

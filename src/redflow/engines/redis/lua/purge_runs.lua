@@ -6,7 +6,15 @@
 -- Each retention has a list of its own in the order of finishing, so that only heads are looked at.
 -- include: server_now
 local base = KEYS[1]
-local now, limit, purged = server_now(ARGV[1]), tonumber(ARGV[2]), 0
+local now, limit, purged, looked = server_now(ARGV[1]), tonumber(ARGV[2]), 0, 0
+
+local function forget_workflow(workflow)
+  local keys = {}
+  for i, status in ipairs({ 'scheduled', 'queued', 'running', 'succeeded', 'failed', 'canceled' }) do
+    keys[i] = base .. 'idx:' .. status .. ':' .. workflow
+  end
+  if redis.call('EXISTS', unpack(keys)) == 0 then redis.call('SREM', base .. 'workflows', workflow) end
+end
 
 local function purge_head(key, retention)
   local id = redis.call('LINDEX', key, 0)
@@ -15,7 +23,9 @@ local function purge_head(key, retention)
   if r[1] and tonumber(r[1]) + retention > now then return false end
   redis.call('LPOP', key)
   if r[1] then
-    redis.call('ZREM', base .. 'idx:' .. r[2] .. ':' .. r[3], id)
+    local index = base .. 'idx:' .. r[2] .. ':' .. r[3]
+    redis.call('ZREM', index, id)
+    if redis.call('EXISTS', index) == 0 then forget_workflow(r[3]) end
     redis.call('UNLINK', base .. 'run:' .. id, base .. 'big:' .. id, base .. 'waiters:' .. id)
     purged = purged + 1
   end
@@ -24,7 +34,7 @@ end
 
 for _, retention in ipairs(redis.call('SMEMBERS', base .. 'retentions')) do
   local key = base .. 'expiry:' .. retention
-  while purged < limit and purge_head(key, tonumber(retention)) do end
+  while looked < limit and purge_head(key, tonumber(retention)) do looked = looked + 1 end
   if redis.call('EXISTS', key) == 0 then redis.call('SREM', base .. 'retentions', retention) end
 end
 return purged

@@ -5,6 +5,7 @@
 -- item: id, fence, token, field, header, payload
 -- replies: only what is not plain: index, reason ... with reason stale | gone | settled (not written), cancel (written; the run is to be canceled)
 -- Writing the same again is harmless. Starts with a removal, so that a full Redis still drains.
+-- Only a step that succeeded is progress: one that failed runs anew each time, and would hide a poisoned run for ever.
 -- include: owned_run
 -- include: write_step
 local base = KEYS[1]
@@ -15,7 +16,7 @@ for i = 1, #ARGV, 6 do
   local run, reason = owned_run(base, id, ARGV[i + 1], ARGV[i + 2])
   if run then
     write_step(base, id, ARGV[i + 3], ARGV[i + 4], ARGV[i + 5])
-    if run.deaths then redis.call('HDEL', base .. 'run:' .. id, 'x') end
+    if run.deaths and string.find(ARGV[i + 4], '^%d+ S') then redis.call('HDEL', base .. 'run:' .. id, 'x') end
     if run.cancel then reason = 'cancel' end
   end
   if reason then

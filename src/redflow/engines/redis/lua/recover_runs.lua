@@ -40,5 +40,8 @@ local function recover(id)
 end
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', base .. 'leases', '-inf', now, 'LIMIT', 0, ARGV[2])) do recover(id) end
-for _, workflow in ipairs(redis.call('SRANDMEMBER', base .. 'lined', 20)) do hand_over(base, workflow) end
+local moved = 0
+for _, workflow in ipairs(redis.call('SRANDMEMBER', base .. 'lined', 20)) do
+  if moved < 100 then moved = moved + hand_over(base, workflow) end
+end
 return { now, first_score(base .. 'leases'), recovered, poisoned }

@@ -3,6 +3,7 @@
 -- keys: 1 base
 -- args: now, name, app, queue, max_concurrency, max_attempts, version, meta
 -- replies: ok | more (call again: parked runs are left) | older (a worker that started later has written it) | other_app, app
+-- Starts with a removal, so that workers can start on a full Redis, and drain it.
 -- version = the start of the worker that registers, ms (server time); '' is never older.
 -- include: server_now
 -- include: enqueue_run
@@ -23,6 +24,7 @@ end
 
 if other_app_is_alive() then return { 'other_app', old[1] } end
 if ARGV[7] ~= '' and old[2] and tonumber(old[2]) > tonumber(ARGV[7]) then return { 'older' } end
+local waiting = redis.call('ZPOPMIN', parked, 200)
 redis.call('SADD', base .. 'metas', name)
 redis.call('HSET', key, 'app', app, 'queue', ARGV[4], 'max_attempts', ARGV[6], 'meta', ARGV[8], 'updated', now)
 if ARGV[7] ~= '' then redis.call('HSET', key, 'version', ARGV[7]) end
@@ -31,7 +33,6 @@ if ARGV[5] ~= '' then
 else
   redis.call('HDEL', key, 'max_concurrency')
 end
-local waiting = redis.call('ZPOPMIN', parked, 200)
 for i = 1, #waiting, 2 do
   local run = base .. 'run:' .. waiting[i]
   local queue = redis.call('HGET', run, 'q')

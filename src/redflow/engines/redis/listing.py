@@ -1,0 +1,180 @@
+"""Lists and searches runs. The cost is bounded by the page, not by the history."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from redflow.domain.paging import LARGEST_PAGE, page_limit
+from redflow.domain.payload import unpack
+from redflow.domain.run import public_run_id, stored_run_id
+from redflow.engines.redis.connection import Connection
+from redflow.engines.redis.keys import Keys
+from redflow.engines.redis.link import Argument
+from redflow.engines.redis.records import listed_run
+from redflow.engines.redis.replies import as_int, as_list, as_text
+from redflow.engines.redis.scripts import verb
+from redflow.types import ALL_STATUSES, ListedRun, ListRunsParams, SearchRunsParams, SearchRunsResult
+
+LIST = verb("list_runs", args="newest_first, cursor_created, cursor_id, limit", item="status, workflow")
+
+LISTED_FIELDS: Final = ("w", "q", "s", "c", "a", "m", "e", "d", "t", "f", "p")
+_SEARCHED_FIELDS: Final = (*LISTED_FIELDS, "cw", "i", "o")
+_PAYLOAD_FIELDS: Final = ("e", "i", "o")
+_MOST_SCANNED: Final = 10_000
+_MOST_BYTES: Final = 64 * 1024 * 1024
+_CHUNK: Final = 100
+
+Record = dict[bytes, bytes]
+
+
+@dataclass(slots=True)
+class Position:
+    """Where a page begins: after this run, or after this time if there is no id. '' is the very beginning."""
+
+    created: int | str = ""
+    run_id: str = ""
+
+
+class Listing:
+    """Lists and searches runs of one prefix."""
+
+    def __init__(self, connection: Connection, keys: Keys) -> None:
+        self._connection = connection
+        self._keys = keys
+
+    async def runs(self, params: ListRunsParams) -> list[ListedRun]:
+        """One page; see `RedflowClient.list_runs`."""
+        start = await self._position(params.cursor)
+        if start is None:
+            return []
+        newest_first = params.sort != "asc"
+        indexes = await self._indexes(params.status, params.workflow)
+        entries = await self._page(indexes, start, page_limit(params.limit), newest_first)
+        records = await self._records([run_id for run_id, _ in entries], LISTED_FIELDS)
+        return [listed_run(run_id, record) for (run_id, _), record in zip(entries, records, strict=True) if record]
+
+    async def search(self, params: SearchRunsParams) -> SearchRunsResult:
+        """Search; see `RedflowClient.search_runs`."""
+        after, before = params.created_after, params.created_before
+        if after is not None and before is not None and after > before:
+            return {"runs": [], "scanned": 0}
+        limit = page_limit(params.limit, largest=LARGEST_PAGE)
+        found: list[ListedRun] = []
+        scanned = size = 0
+        last = ""
+        async for run_id, created, record in self._walk(params):
+            if _is_past(created, params):
+                return {"runs": found, "scanned": scanned}
+            scanned += 1
+            size += sum(map(len, record.values()))
+            last = run_id
+            if _matches(run_id, record, params):
+                found.append(listed_run(run_id, record))
+            if len(found) >= limit:
+                return {"runs": found, "scanned": scanned, "next_cursor": public_run_id(last)}
+            if scanned >= _MOST_SCANNED or size >= _MOST_BYTES:
+                return {"runs": found, "scanned": scanned, "next_cursor": public_run_id(last), "truncated": True}
+        return {"runs": found, "scanned": scanned}
+
+    async def _walk(self, params: SearchRunsParams) -> AsyncIterator[tuple[str, int, Record]]:
+        newest_first = params.sort != "asc"
+        position = await self._position(params.cursor)
+        if position is None:
+            return
+        if position.created == "":
+            position = _range_start(params, newest_first)
+        indexes = await self._indexes(params.status, params.workflow)
+        fields = _SEARCHED_FIELDS if params.query else LISTED_FIELDS
+        while True:
+            entries = await self._page(indexes, position, _CHUNK, newest_first)
+            records = await self._records([run_id for run_id, _ in entries], fields)
+            for (run_id, created), record in zip(entries, records, strict=True):
+                if record:
+                    yield run_id, created, record
+            if len(entries) < _CHUNK:
+                return
+            position = Position(entries[-1][1], entries[-1][0])
+
+    async def _indexes(self, status: str | None, workflow: str | None) -> list[tuple[str, str]]:
+        statuses = ALL_STATUSES if status is None else (status,)
+        if workflow is not None:
+            return [(one, workflow) for one in statuses]
+        names = as_list(await self._connection.read("SMEMBERS", self._keys.workflows))
+        return [(one, as_text(name)) for one in statuses for name in names]
+
+    async def _position(self, cursor: int | str | None) -> Position | None:
+        """Where the cursor points; None for a run that is gone, or a text that is no cursor."""
+        if cursor is None:
+            return Position()
+        if isinstance(cursor, int):
+            return Position(cursor)
+        stored = stored_run_id(cursor)
+        if stored is None:
+            return None
+        created = await self._connection.read("HGET", self._keys.run(stored), "c")
+        return None if created is None else Position(as_int(created), stored)
+
+    async def _page(
+        self, indexes: Sequence[tuple[str, str]], start: Position, limit: int, newest_first: bool
+    ) -> list[tuple[str, int]]:
+        args: list[Argument] = ["1" if newest_first else "", start.created, start.run_id, limit]
+        for status, workflow in indexes:
+            args += (status, workflow)
+        flat = as_list(await self._connection.call(LIST, self._keys.base, args))
+        return [(as_text(run_id), as_int(created)) for run_id, created in zip(flat[::2], flat[1::2], strict=True)]
+
+    async def _records(self, run_ids: Sequence[str], fields: Sequence[str]) -> list[Record]:
+        """The named fields of each run; {} for one that was removed meanwhile."""
+        replies = await self._connection.read_many([("HMGET", self._keys.run(run_id), *fields) for run_id in run_ids])
+        records: list[Record] = []
+        for run_id, reply in zip(run_ids, replies, strict=True):
+            values = as_list(reply)
+            record = {name.encode(): v for name, v in zip(fields, values, strict=True) if isinstance(v, bytes)}
+            records.append(await self._whole(run_id, record) if b"s" in record else {})
+        return records
+
+    async def _whole(self, run_id: str, record: Record) -> Record:
+        """Puts payloads that are stored apart in their places."""
+        apart = [name for name in _PAYLOAD_FIELDS if record.get(name.encode()) == b"@"]
+        if apart:
+            payloads = as_list(await self._connection.read("HMGET", self._keys.big(run_id), *apart))
+            record |= {n.encode(): p for n, p in zip(apart, payloads, strict=True) if isinstance(p, bytes)}
+        return record
+
+
+def _range_start(params: SearchRunsParams, newest_first: bool) -> Position:
+    if newest_first and params.created_before is not None:
+        return Position(params.created_before + 1)
+    if not newest_first and params.created_after is not None:
+        return Position(params.created_after - 1)
+    return Position()
+
+
+def _is_past(created: int, params: SearchRunsParams) -> bool:
+    """Whether this run, and with it every later one of the walk, lies outside the range of time."""
+    if params.sort == "asc":
+        return params.created_before is not None and created > params.created_before
+    return params.created_after is not None and created < params.created_after
+
+
+def _matches(run_id: str, record: Record, params: SearchRunsParams) -> bool:
+    if params.queue is not None and record[b"q"].decode() != params.queue:
+        return False
+    if params.parent_run_id is not None and record.get(b"p", b"").decode() != params.parent_run_id:
+        return False
+    if not params.query:
+        return True
+    wanted = params.query.casefold()
+    texts = [public_run_id(run_id), *(record.get(name, b"").decode() for name in (b"w", b"q", b"s", b"cw"))]
+    if any(wanted in text.casefold() for text in texts):
+        return True
+    return any(wanted in _text(record[name.encode()]) for name in _PAYLOAD_FIELDS if name.encode() in record)
+
+
+def _text(stored: bytes) -> str:
+    """A payload as its readers write it: escapes undone, so that what is seen can be found."""
+    return orjson.dumps(orjson.loads(unpack(stored))).decode().casefold()
