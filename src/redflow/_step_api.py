@@ -163,9 +163,7 @@ class StepApi(Protocol):
             >>> receipt = await ctx.step.run("charge", charge_card, order_id, timeout_ms=10_000)
         """
 
-    async def wait_for(
-        self, name: str, target: StepWaitForTarget, *, timeout_ms: float | None = None
-    ) -> None:
+    async def wait_for(self, name: str, target: StepWaitForTarget, *, timeout_ms: float | None = None) -> None:
         """Sleep durably: the run leaves the worker and comes back when the time has come.
 
         Args:

@@ -9,25 +9,23 @@ import time
 from datetime import datetime
 from typing import Final
 
-import orjson
-
 from redflow import config, telemetry
 from redflow.default import get_default_client, set_default_client
 from redflow.definitions import validate_input_with_schema
 from redflow.domain.names import check_key, check_name, check_prefix
-from redflow.domain.payload import encode
-from redflow.domain.retry import MAX_JITTER_MS, backoff_ms, resolve_max_attempts
-from redflow.domain.run import RunOrder, new_run_id
+from redflow.domain.orders import build_order
+from redflow.domain.retry import MAX_JITTER_MS, backoff_ms
+from redflow.domain.run import new_run_id
 from redflow.engine import Engine, RunEnd
 from redflow.engines.redis.connection import Connection, clone_of
 from redflow.engines.redis.engine import RedisEngine
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.sources import AnyRedis, EmbeddedUse, address_of, open_source
 from redflow.errors import CanceledError, RedflowError, TimeoutError
+from redflow.execution.failures import run_failure
 from redflow.handle import RunHandle
 from redflow.registry import WorkflowRegistry
 from redflow.types import (
-    IDEMPOTENCY_TTL_SEC,
     TERMINAL_STATUSES,
     AttemptTrace,
     JsonData,
@@ -57,9 +55,6 @@ ConcreteRunHandle = RunHandle
 default_prefix = config.default_prefix
 
 _MESSAGE_BYTES: Final = 4096
-_SHOWN_OF_ERROR: Final = ("name", "message", "kind", "code", "retryAfterMs")
-_LONGEST_DELAY_MS: Final = 3_653 * 86_400_000
-"""Ten years: no run is scheduled later than that, ms."""
 
 
 def create_client(
@@ -197,16 +192,18 @@ class RedflowClient:
             raise ValueError(
                 f"workflow {workflow_name!r} sets debounce, which this version of redflow doesn't serve yet"
             )
-        order = RunOrder(
-            run_id=new_run_id(int(time.time() * 1000), secrets.randbits(62)),
-            workflow=check_name(workflow_name, what="workflow name"),
-            input_json=encode(input, what="input"),
-            queue=None if queue_override is None else check_name(queue_override or "default", what="queue"),
-            max_attempts=resolve_max_attempts(max_attempts_override),
-            run_at_ms=_run_at_ms(run_at),
-            idempotency_key=None if idempotency_key is None else check_key(idempotency_key, what="idempotency_key"),
-            idempotency_ttl_s=_ttl_s(idempotency_ttl),
-            parent_run_id=None if parent_run_id is None else check_key(parent_run_id, what="parent_run_id"),
+        now_ms = int(time.time() * 1000)
+        order = build_order(
+            new_run_id(now_ms, secrets.randbits(62)),
+            workflow_name,
+            input,
+            now_ms=now_ms,
+            idempotency_key=idempotency_key,
+            idempotency_ttl=idempotency_ttl,
+            run_at=run_at,
+            queue=queue_override,
+            max_attempts=max_attempts_override,
+            parent_run_id=parent_run_id,
         )
         run_id = await self.engine.start_run(order, self.app)
         telemetry.emit(telemetry.RUN_CREATED, run_id=run_id, workflow=order.workflow)
@@ -382,36 +379,9 @@ def checked_app(app: object, what: str) -> str:
 
 
 def _failure(end: RunEnd) -> RedflowError:
-    stored = end.error
-    shown = {name: value for name, value in (stored or {}).items() if name in _SHOWN_OF_ERROR}
-    message = shown.get("message")
-    if isinstance(message, str):
-        shown["message"] = message.encode("utf-8", "replace")[:_MESSAGE_BYTES].decode("utf-8", "ignore")
-    error = RedflowError("Run failed: " + orjson.dumps(shown).decode())
-    error.error = stored
+    error = run_failure(end.error)
+    error.error = end.error
     return error
-
-
-def _run_at_ms(run_at: datetime | None) -> int | None:
-    if run_at is None:
-        return None
-    if not isinstance(run_at, datetime):
-        raise ValueError("Invalid runAt date")
-    try:
-        at_ms = math.floor(run_at.timestamp() * 1000)
-    except (ValueError, OverflowError, OSError) as exc:
-        raise ValueError("Invalid runAt date") from exc
-    if at_ms > time.time() * 1000 + _LONGEST_DELAY_MS:
-        raise ValueError(f"Invalid runAt date: {run_at.isoformat()} is more than 10 years away")
-    return max(at_ms, 0)
-
-
-def _ttl_s(ttl: int | None) -> int:
-    if ttl is None:
-        return IDEMPOTENCY_TTL_SEC
-    if isinstance(ttl, bool) or not isinstance(ttl, int) or not 1 <= ttl <= _LONGEST_DELAY_MS // 1000:
-        raise ValueError(f"idempotency_ttl must be a whole number of seconds, at least 1, got {ttl!r}")
-    return ttl
 
 
 def _timeout_s(timeout_ms: float) -> float:

@@ -251,6 +251,8 @@ class WorkerHandle:
             self._claimer.ring()
         elif message.startswith(b"cancel "):
             self._executor.interrupt(message[7:].decode(), "canceled")
+        elif message.startswith(b"wake "):
+            self._executor.look_again(message[5:].decode())
         elif channel == self._engine.keys.timers_channel:
             self._due.bring_forward(int(message))
 

@@ -44,9 +44,15 @@ class Retry:
 
 @dataclass(slots=True)
 class Suspended:
-    """The run sleeps; `due_at` is the earliest end of its open waits, epoch ms, server time."""
+    """The run sleeps.
 
-    due_at: int
+    Attributes:
+        due_at: the earliest end of its open waits, epoch ms, server time; None if only a decision wakes it.
+        waits: the steps that a script may decide; one that is decided already makes the run ready at once.
+    """
+
+    due_at: int | None
+    waits: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ a test keeps them equal.
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,6 +50,19 @@ def new_run_id(now_ms: int, randomness: int, shard: int = 0) -> str:
     value |= 0b10 << 62
     value |= randomness & (2**62 - 1)
     return f"{value:032x}"
+
+
+def child_run_id(parent: str, step: str, generation: int, shard: int = 0) -> str:
+    """The id of a child, the same each time: derived from its parent, the step that starts it, and a generation.
+
+    Args:
+        parent: stored id of the parent, whose time it takes over.
+        step: name of the parent's step.
+        generation: 1, and one more for each child of this step that failed or was canceled.
+        shard: the shard that will hold the child.
+    """
+    digest = hashlib.sha256(f"{parent} {generation} {step}".encode()).digest()
+    return new_run_id(int(parent[:12], 16), int.from_bytes(digest[:8], "big"), shard)
 
 
 def public_run_id(stored: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from redflow.domain.run import RunOrder
 from redflow.domain.step import StepRecord
 
 
@@ -41,6 +42,10 @@ class Claim:
     started_at: int = 0
 
 
+class StartRefused(Exception):
+    """A child was not started, since a cancel of its parent was requested."""
+
+
 class Journal(Protocol):
     """What a running attempt needs of its engine."""
 
@@ -69,4 +74,31 @@ class Journal(Protocol):
 
     async def load(self, step: StepRecord) -> bytes:
         """The payload of a step whose record only says that it is stored apart."""
+        ...
+
+
+class DurableJournal(Journal, Protocol):
+    """What steps need that reach beyond their run."""
+
+    async def start_child(self, step: StepRecord, order: RunOrder, generation: int, *, awaited: bool) -> StepRecord:
+        """Start a run for a step, and write the step: open with the child's id, or ended if nobody awaits it.
+
+        Returns:
+            The step as it is written.
+
+        Raises:
+            LeaseLost, StartRefused, UnknownWorkflowError
+        """
+        ...
+
+    async def reload(self, step: StepRecord) -> StepRecord:
+        """The step as its record is now.
+
+        Raises:
+            LeaseLost: the run is gone.
+        """
+        ...
+
+    async def cancel_child(self, run_id: str, reason: str) -> None:
+        """Cancel a run by its stored id, and all below it."""
         ...

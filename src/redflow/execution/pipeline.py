@@ -160,7 +160,7 @@ async def _first_pass(attempt: Attempt, definition: AnyWorkflow, settler: Settle
 def interrupted_outcome(attempt: Attempt) -> Outcome | None:
     """The outcome that an interruption has fixed; None if there was none, or if nothing may be written."""
     if attempt.state == "suspended":
-        return Suspended(attempt.earliest_wake())
+        return Suspended(attempt.earliest_wake(), attempt.decided_elsewhere())
     if attempt.state == "canceled":
         return Canceled()
     if attempt.state == "stopping":

@@ -12,7 +12,6 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import datetime
 from functools import partial
 from typing import Final, TypeVar, cast
 
@@ -20,7 +19,6 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from redflow import telemetry
-from redflow._step_api import StepOutput
 from redflow.domain.duration import resolve_delay_ms
 from redflow.domain.names import check_name
 from redflow.domain.payload import decode, encode, pack, unpack
@@ -67,7 +65,7 @@ class Steps:
         known = self._enter(name)
         if not callable(fn):
             raise NonRetriableError(_no_function(name, fn))
-        limit_s = _timeout_s(timeout_ms)
+        limit_s = step_limit_s(timeout_ms)
         facts = function_facts(fn)
         if known is not None and known.status == "succeeded":
             return cast(T, self._read(known, await self._payload(known), facts))  # reason: stored JSON of this step
@@ -79,7 +77,7 @@ class Steps:
     async def wait_for(self, name: str, target: object, *, timeout_ms: float | None = None) -> None:
         """Sleep durably until `target`; the run leaves its worker."""
         known = self._enter(name)
-        limit_s = _timeout_s(timeout_ms)
+        limit_s = step_limit_s(timeout_ms)
         if known is not None and known.status == "succeeded":
             return
         if known is not None and known.due_at is not None:
@@ -103,36 +101,6 @@ class Steps:
     ) -> ReceivedEvent | None:
         """Not on this engine yet."""
         raise _not_here(name, "wait_for_event")
-
-    async def run_workflow(
-        self,
-        name: str,
-        workflow: object,
-        input: object,
-        *,
-        timeout_ms: float | None = None,
-        run_at: datetime | None = None,
-        queue_override: str | None = None,
-        idempotency_key: str | None = None,
-        idempotency_ttl: int | None = None,
-    ) -> StepOutput:
-        """Not on this engine yet."""
-        raise _not_here(name, "run_workflow")
-
-    async def emit_workflow(
-        self,
-        name: str,
-        workflow: object,
-        input: object,
-        *,
-        timeout_ms: float | None = None,
-        run_at: datetime | None = None,
-        queue_override: str | None = None,
-        idempotency_key: str | None = None,
-        idempotency_ttl: int | None = None,
-    ) -> str:
-        """Not on this engine yet."""
-        raise _not_here(name, "emit_workflow")
 
     async def emit_event(
         self,
@@ -175,10 +143,11 @@ class Steps:
         return StepRecord(name, seq, "running", attempt.claim.attempt, self._journal.now_ms(), kind=kind)
 
     @contextmanager
-    def _in_flight(self, step: StepRecord) -> Iterator[None]:
+    def _in_flight(self, step: StepRecord, *, announce: bool = True) -> Iterator[None]:
         attempt = self._attempt
         attempt.in_flight[step.name] = asyncio.current_task()
-        attempt.began(step)
+        if announce:
+            attempt.began(step)
         try:
             yield
         finally:
@@ -190,9 +159,7 @@ class Steps:
 
     async def _perform(self, step: StepRecord, call: Call) -> object:
         attempt = self._attempt
-        if not self._journal.may_begin():
-            attempt.interrupt("lost")
-            raise asyncio.CancelledError("the lease of this run may have run out")
+        self._check_lease()
         try:
             value = await self._call(step.name, call)
         except asyncio.CancelledError:
@@ -219,6 +186,12 @@ class Steps:
             attempt.interrupt("lost")
             raise asyncio.CancelledError("the lease of this run is lost") from None
         return output
+
+    def _check_lease(self) -> None:
+        """A holder stops by its own clock before its lease can have run out."""
+        if not self._journal.may_begin():
+            self._attempt.interrupt("lost")
+            raise asyncio.CancelledError("the lease of this run may have run out")
 
     async def _call(self, name: str, call: Call) -> object:
         signal: CancelSignal | None = None
@@ -290,7 +263,9 @@ class Steps:
             self._end(step, "canceled", CanceledError(f"Step canceled: {step.name}"))
 
     def _end(self, step: StepRecord, status: str, error: BaseException) -> None:
-        payload = pack(make_error_json(error).encode())
+        self._end_with(step, status, pack(make_error_json(error).encode()))
+
+    def _end_with(self, step: StepRecord, status: str, payload: bytes) -> None:
         ended = step.finished(
             "failed" if status == "failed" else "canceled", self._journal.now_ms(), self._attempt.claim.attempt, payload
         )
@@ -365,7 +340,8 @@ def _write(value: object, facts: FunctionFacts, name: str) -> bytes:
         raise OutputSerializationError(f"Step output is not JSON-serializable: {name}", exc) from exc
 
 
-def _timeout_s(timeout_ms: float | None) -> float | None:
+def step_limit_s(timeout_ms: float | None) -> float | None:
+    """A step's `timeout_ms` in seconds; None means no limit."""
     if timeout_ms is None:
         return None
     if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, int | float) or not 0 < timeout_ms < float("inf"):

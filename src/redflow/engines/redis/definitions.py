@@ -20,7 +20,7 @@ from redflow.types import WorkflowMeta
 REGISTER = verb("register_workflow", args="now, name, app, queue, max_concurrency, max_attempts, version, meta")
 REMOVE = verb("remove_workflows", args="now, app, quiet_ms", item="workflow (still in the registry)")
 
-COUNT_UNLIKE = verb("count_unlike", args="app", item="name, queue")
+COUNT_CHORES = verb("count_chores", args="app", item="name, queue")
 
 QUIET_MS = 30_000
 """A worker that was heard of within this time, ms, keeps the metadata of its workflows."""
@@ -90,12 +90,13 @@ class Definitions:
         records = [as_fields(reply) for reply in replies]
         return [_meta(name, record) for name, record in zip(names, records, strict=True) if record]
 
-    async def differ(self, definitions: Sequence[AnyWorkflow], app: str) -> bool:
-        """Whether the metadata of any of these workflows is missing or tells another queue or app; one trip."""
+    async def chores(self, definitions: Sequence[AnyWorkflow], app: str) -> tuple[bool, bool]:
+        """(whether metadata of these workflows is missing or another's, whether cancels are to be carried on)."""
         args: list[Argument] = [app]
         for definition in definitions:
             args += (definition.name, definition.options.queue)
-        return as_int(await self._connection.call(COUNT_UNLIKE, self._keys.base, args)) > 0
+        unlike, cascade = as_list(await self._connection.call(COUNT_CHORES, self._keys.base, args))
+        return as_int(unlike) > 0, cascade == 1
 
 
 def refuse_unserved(definition: AnyWorkflow) -> None:

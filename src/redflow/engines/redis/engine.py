@@ -8,6 +8,7 @@ from redflow.definitions import AnyWorkflow
 from redflow.domain.names import near_names
 from redflow.domain.run import RunOrder, public_run_id, stored_run_id
 from redflow.engine import RunEnd
+from redflow.engines.redis.batch import BATCH_CAP
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.definitions import Definitions
 from redflow.engines.redis.keys import Keys
@@ -61,7 +62,12 @@ class RedisEngine:
     async def cancel_run(self, run_id: str, reason: str) -> bool:
         """See `Engine.cancel_run`."""
         stored = stored_run_id(run_id)
-        return stored is not None and await self.scripts.cancel(stored, reason) in ("canceled", "requested")
+        if stored is None:
+            return False
+        answer, cascade = await self.scripts.cancel(stored, reason)
+        while cascade:
+            _count, cascade = await self.scripts.cancel_children(BATCH_CAP)
+        return answer in ("canceled", "requested")
 
     async def get_run(self, run_id: str) -> RunState | None:
         """See `Engine.get_run`."""

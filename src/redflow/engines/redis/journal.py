@@ -9,13 +9,14 @@ from collections.abc import Callable
 from typing import Final
 
 from redflow.domain.outcome import Canceled, Failed, HandedBack, Outcome, Retry, Succeeded, Suspended
-from redflow.domain.step import FIELD_PREFIX, StepRecord, pack_header
-from redflow.engines.redis.batch import Batcher
+from redflow.domain.run import RunOrder, public_run_id
+from redflow.domain.step import FIELD_PREFIX, ChildRef, StepRecord, pack_header, unpack_step
+from redflow.engines.redis.batch import BATCH_CAP, Batcher
 from redflow.engines.redis.clock import ServerClock
 from redflow.engines.redis.records import pack_trace
-from redflow.engines.redis.runs import Lease, RunScripts, Settlement, StepWrite
-from redflow.errors import ConnectionError
-from redflow.execution.journal import Claim, LeaseLost
+from redflow.engines.redis.runs import ChildStart, Lease, RunScripts, Settlement, StepWrite
+from redflow.errors import ConnectionError, UnknownWorkflowError
+from redflow.execution.journal import Claim, LeaseLost, StartRefused
 
 log = logging.getLogger("redflow")
 
@@ -52,7 +53,11 @@ class JournalWriter:
         self._wants_idle_mark = wants_idle_mark
         self._on_settled = on_settled
         self.records: Batcher[StepWrite, str] = Batcher(self._record)
+        self.children: Batcher[ChildStart, tuple[str, str]] = Batcher(self._start)
         self.settlements: Batcher[Settlement, str] = Batcher(self._settle)
+
+    async def _start(self, starts: list[ChildStart]) -> list[tuple[str, str]]:
+        return await self.scripts.start_children(starts, None)
 
     async def _record(self, writes: list[StepWrite]) -> list[str]:
         reasons = await self.scripts.record(writes)
@@ -66,6 +71,7 @@ class JournalWriter:
     async def drain(self) -> None:
         """Wait until nothing is under way."""
         await self.records.drain()
+        await self.children.drain()
         await self.settlements.drain()
 
 
@@ -124,6 +130,45 @@ class RedisJournal:
         """A payload that is stored apart."""
         return await load_big(self._writer.scripts, self._lease.run_id, FIELD_PREFIX + step.name)
 
+    async def start_child(self, step: StepRecord, order: RunOrder, generation: int, *, awaited: bool) -> StepRecord:
+        """Start a run for a step and write the step, in one trip."""
+        written = step if awaited else step.finished("succeeded", self.now_ms(), step.attempt, b"")
+        header = pack_header(written, self._created_at)
+        start = ChildStart(self._lease, FIELD_PREFIX + step.name, header, generation, awaited, order)
+        for noted in self._take_notes():
+            self._writer.records.send(noted)
+        try:
+            code, run_id = await self._writer.children.submit(start)
+        except ConnectionError as exc:
+            raise LeaseLost(str(exc)) from exc
+        if code == "cancel":
+            raise StartRefused("a cancel was requested")
+        if code == "unknown_workflow":
+            raise UnknownWorkflowError(order.workflow)
+        if code not in ("created", "found"):
+            raise LeaseLost(f"the start of step {step.name!r} was refused: {code}")
+        if not awaited:
+            written.payload = f'"{public_run_id(run_id)}"'.encode()
+            return written
+        if code == "found":
+            return await self.reload(step)
+        written.payload = ChildRef("-", run_id, generation, True).packed()
+        return written
+
+    async def reload(self, step: StepRecord) -> StepRecord:
+        """The step as its record is now."""
+        scripts, field = self._writer.scripts, FIELD_PREFIX + step.name
+        packed = await scripts.connection.read("HGET", scripts.keys.run(self._lease.run_id), field)
+        if not isinstance(packed, bytes):
+            raise LeaseLost(f"the record of step {step.name!r} is gone")
+        return unpack_step(step.name, packed, self._created_at)
+
+    async def cancel_child(self, run_id: str, reason: str) -> None:
+        """Cancel a run and all below it."""
+        _answer, cascade = await self._writer.scripts.cancel(run_id, reason)
+        while cascade:
+            _count, cascade = await self._writer.scripts.cancel_children(BATCH_CAP)
+
     async def decide_failure(self, error_json: bytes) -> bool:
         """Record that the run fails for good; False when a cancel request came first."""
         try:
@@ -157,6 +202,7 @@ class RedisJournal:
 
     def _settlement(self, outcome: Outcome, claim: Claim) -> Settlement:
         kind, payload, due, trace_field, trace = "canceled", b"", None, "", b""
+        waits: list[str] = []
         if isinstance(outcome, Succeeded):
             kind, payload = "succeeded", outcome.output_json
         elif isinstance(outcome, Failed):
@@ -166,9 +212,10 @@ class RedisJournal:
             trace_field, trace = f"a:{claim.attempt}", pack_trace(outcome, claim.started_at)
         elif isinstance(outcome, Suspended):
             kind, due = "suspended", outcome.due_at
+            waits = [FIELD_PREFIX + name for name in outcome.waits]
         else:
             assert isinstance(outcome, Canceled)
-        return Settlement(self._lease, kind, payload, due, trace_field, trace, self._take_notes())
+        return Settlement(self._lease, kind, payload, due, trace_field, trace, self._take_notes(), waits)
 
     def _flush_notes(self) -> None:
         for write in self._take_notes():

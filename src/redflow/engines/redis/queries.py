@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from redflow.domain.run import stored_run_id
-from redflow.domain.step import FIELD_PREFIX
+from redflow.domain.step import FIELD_PREFIX, STORED_APART, child_ref, unpack_step
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.records import HEADER_FIELDS, attempt_traces, run_state, step_states
@@ -81,5 +81,6 @@ class Queries:
 def _is_apart(field: bytes, value: bytes) -> bool:
     """Whether a packed value ends in the mark for 'stored apart', and not in a payload that ends in that sign."""
     if field.startswith(_STEP):
-        return len(value.split(b" ", 5)) == 6 and value.split(b" ", 5)[5] == b"@"
+        step = unpack_step("", value, 0)
+        return (child_ref(step.payload).content if step.kind == "child" else step.payload) == STORED_APART
     return field.startswith(b"a:") and value.split(b" ", 1)[-1] == b"@"

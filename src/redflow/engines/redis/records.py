@@ -14,7 +14,7 @@ import orjson
 from redflow.domain.outcome import Retry
 from redflow.domain.payload import decode, unpack
 from redflow.domain.run import public_run_id
-from redflow.domain.step import FIELD_PREFIX, StepRecord, pack_header, unpack_step
+from redflow.domain.step import FIELD_PREFIX, ChildRef, StepRecord, child_ref, pack_header, unpack_step
 from redflow.engines.redis.runs import ClaimedRun
 from redflow.errors import CanceledError, SerializedError, make_error_json
 from redflow.execution.journal import Claim
@@ -161,10 +161,12 @@ def step_states(record: Record, run_id: str) -> list[StepState]:
         }
         if step.finished_at is not None:
             state["finished_at"] = step.finished_at
+        if step.kind == "child":
+            state["child_run_id"] = public_run_id(child_ref(step.payload).run_id)
         if step.status == "succeeded":
-            state["output"] = stored_json(step.payload)
+            state["output"] = stored_json(_content(step))
         elif step.status != "running":
-            state["error"] = stored_error(step.payload)
+            state["error"] = stored_error(_content(step))
         elif step.due_at is not None:
             state["wait_until_at"] = step.due_at
         states.append(state)
@@ -178,13 +180,22 @@ def _ended_with_run(record: Record, run_id: str) -> list[StepRecord]:
         return steps
     at = int(record[b"f"])
     return [
-        step if step.status != "running" else step.finished("canceled", at, step.attempt, _canceled_payload(step.name))
+        step if step.status != "running" else step.finished("canceled", at, step.attempt, _canceled_payload(step))
         for step in steps
     ]
 
 
-def _canceled_payload(name: str) -> bytes:
-    return make_error_json(CanceledError(f"Step canceled: {name}")).encode()
+def _canceled_payload(step: StepRecord) -> bytes:
+    error = make_error_json(CanceledError(f"Step canceled: {step.name}")).encode()
+    if step.kind != "child":
+        return error
+    ref = child_ref(step.payload)
+    return ChildRef("C", ref.run_id, ref.generation, ref.own, error).packed()
+
+
+def _content(step: StepRecord) -> bytes:
+    """The output or error of an ended step, as stored JSON."""
+    return child_ref(step.payload).content if step.kind == "child" else step.payload
 
 
 def attempt_traces(record: Record, run_id: str) -> list[AttemptTrace]:
@@ -206,8 +217,16 @@ def attempt_traces(record: Record, run_id: str) -> list[AttemptTrace]:
 
 def pack_trace(outcome: Retry, started_at: int) -> bytes:
     """What is kept of a failed attempt beyond the record: its error, and the steps that the next one overwrites."""
-    steps = [[step.name, pack_header(step, 0), unpack(step.payload).decode()] for step in outcome.steps]
+    steps = [[step.name, pack_header(step, 0), _uncompressed(step).decode()] for step in outcome.steps]
     return orjson.dumps([started_at, unpack(outcome.error_json).decode(), steps])
+
+
+def _uncompressed(step: StepRecord) -> bytes:
+    """The payload of an ended step as text."""
+    if step.kind != "child":
+        return unpack(step.payload)
+    ref = child_ref(step.payload)
+    return ChildRef(ref.end, ref.run_id, ref.generation, ref.own, unpack(ref.content)).packed()
 
 
 def _failed_attempt(number: int, raw: bytes, steps: Mapping[str, StepRecord]) -> AttemptTrace:
@@ -254,8 +273,8 @@ def _step_traces(steps: list[StepRecord]) -> list[StepTrace]:
             "finished_at": step.finished_at if step.finished_at is not None else step.started_at,
         }
         if step.status == "succeeded":
-            trace["output"] = stored_json(step.payload)
+            trace["output"] = stored_json(_content(step))
         else:
-            trace["error"] = stored_error(step.payload)
+            trace["error"] = stored_error(_content(step))
         traces.append(trace)
     return traces

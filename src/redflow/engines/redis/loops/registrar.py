@@ -12,6 +12,7 @@ from typing import Final
 import orjson
 
 from redflow.definitions import AnyWorkflow
+from redflow.engines.redis.batch import BATCH_CAP
 from redflow.engines.redis.clock import ServerClock
 from redflow.engines.redis.definitions import QUIET_MS, Definitions
 from redflow.engines.redis.link import Argument
@@ -112,6 +113,9 @@ class Registrar:
     async def mend(self) -> None:
         """Write the metadata again where it is missing or tells another queue or app."""
         workflows = list(self._workflows())
-        if await self._definitions.differ(workflows, self._app):
+        unlike, cascade = await self._definitions.chores(workflows, self._app)
+        if unlike:
             await self.register()
             await self.sync()
+        while cascade:
+            _count, cascade = await self._scripts.cancel_children(BATCH_CAP)
