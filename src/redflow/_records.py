@@ -200,6 +200,29 @@ class EventRecord(ListedEvent):
     last_process_error: NotRequired[SerializedError]
 
 
+class EventSubscriber(TypedDict):
+    """A workflow that starts a run for each event of a name. `queue` is scoped."""
+
+    workflow: str
+    queue: str
+
+
+class EventDefinition(TypedDict):
+    """An event with its subscribers, as `list_event_definitions` gives it, and their common contract if they have one."""
+
+    event: str
+    subscribers: list[EventSubscriber]
+    input_json_schema: NotRequired[dict[str, JsonData]]
+
+
+class EmittedEvent(TypedDict):
+    """What `emit_event_detailed` gives: handles are RunHandle objects of the runs it started."""
+
+    event_id: str
+    handles: list[JsonData]
+    resumed_run_ids: list[str]
+
+
 class WorkflowCronMeta(TypedDict):
     """A cron trigger as it is registered; `next_run_at` is in epoch milliseconds."""
 

@@ -6,6 +6,7 @@ import math
 import random
 import secrets
 import time
+import uuid
 from datetime import datetime
 from typing import Final
 
@@ -16,6 +17,7 @@ from redflow.domain.names import check_key, check_name, check_prefix
 from redflow.domain.orders import build_order
 from redflow.domain.retry import MAX_JITTER_MS, backoff_ms
 from redflow.domain.run import new_run_id
+from redflow.emitting import accept_event, build_event
 from redflow.engine import Engine, RunEnd
 from redflow.engines.redis.connection import Connection, clone_of
 from redflow.engines.redis.engine import RedisEngine
@@ -28,8 +30,13 @@ from redflow.registry import WorkflowRegistry
 from redflow.types import (
     TERMINAL_STATUSES,
     AttemptTrace,
+    EmittedEvent,
+    EventDefinition,
+    EventRecord,
     JsonData,
+    ListedEvent,
     ListedRun,
+    ListEventsParams,
     ListRunsParams,
     ResolvedDebounce,
     RunState,
@@ -281,6 +288,123 @@ class RedflowClient:
         """
         return await self.engine.search_runs(params or SearchRunsParams())
 
+    # -- events -------------------------------------------------------------------------------------------------
+
+    async def emit_event(
+        self,
+        event_name: str,
+        input: object,
+        *,
+        correlation_key: str | None = None,
+        event_id: str | None = None,
+        idempotency_key: str | None = None,
+        idempotency_ttl: int | None = None,
+        parent_run_id: str | None = None,
+    ) -> list[RunHandle[JsonData]]:
+        """Emit an event: every workflow that subscribes to it gets a run, every run that waits for it goes on.
+
+        Args:
+            event_name: the event's name.
+            input: its data, JSON; validated against the contract of its subscribers if they have one.
+            correlation_key: wakes the runs that wait for this event and key; without one nobody is woken.
+            event_id: an id of your own; the same id with the same data is one event.
+            idempotency_key: the same key with the same data is one event, within its TTL.
+            idempotency_ttl: how long the key holds, whole seconds; None is 7 days, never longer than the retention.
+            parent_run_id: stored with the event and the runs it starts.
+
+        Returns:
+            Handles of the runs that were started, in the order of the triggers' ids. What could not be delivered at
+            once stays in a durable outbox that any worker carries on.
+
+        Raises:
+            ValueError: a blank name, key or id; or the id or key belongs to an event with other data.
+            InputValidationError: the data breaks the contract; `issues` says where.
+            TypeError, PayloadTooLargeError: the data is not JSON, or larger than 4 MiB.
+        """
+        detailed = await self.emit_event_detailed(
+            event_name,
+            input,
+            correlation_key=correlation_key,
+            event_id=event_id,
+            idempotency_key=idempotency_key,
+            idempotency_ttl=idempotency_ttl,
+            parent_run_id=parent_run_id,
+        )
+        return detailed["handles"]
+
+    async def emit_event_detailed(
+        self,
+        event_name: str,
+        input: object,
+        *,
+        correlation_key: str | None = None,
+        event_id: str | None = None,
+        idempotency_key: str | None = None,
+        idempotency_ttl: int | None = None,
+        parent_run_id: str | None = None,
+    ) -> EmittedEvent:
+        """Like `emit_event`, and tells the event's id and the runs it woke.
+
+        Args:
+            event_name: see `emit_event`.
+            input: see `emit_event`.
+            correlation_key: see `emit_event`.
+            event_id: see `emit_event`.
+            idempotency_key: see `emit_event`.
+            idempotency_ttl: see `emit_event`.
+            parent_run_id: see `emit_event`.
+
+        Returns:
+            {"event_id", "handles", "resumed_run_ids"}
+        """
+        order = build_event(
+            event_name,
+            input,
+            made_id=f"evt_{uuid.uuid4()}",
+            correlation_key=correlation_key,
+            event_id=event_id,
+            idempotency_key=idempotency_key,
+            idempotency_ttl=idempotency_ttl,
+            parent_run_id=parent_run_id,
+        )
+        emitted = await accept_event(self.engine, order)
+        return {
+            "event_id": emitted.event_id,
+            "handles": [self.make_run_handle(run_id) for run_id in emitted.run_ids],
+            "resumed_run_ids": emitted.resumed_run_ids,
+        }
+
+    async def get_event(self, event_id: str) -> EventRecord | None:
+        """An event with its data and deliveries; None if there is none of that id."""
+        return await self.engine.get_event(event_id)
+
+    async def list_events(self, params: ListEventsParams | None = None) -> list[ListedEvent]:
+        """One page of events, newest first unless asked otherwise.
+
+        Args:
+            params: filters, order, limit, and as cursor the id of the last event of the page before; after an event
+                that is gone there is nothing to go on from: [].
+        """
+        return await self.engine.list_events(params or ListEventsParams())
+
+    async def list_event_definitions(self) -> list[EventDefinition]:
+        """Events with subscribers, by name, with the contract of their data if they have one."""
+        return await self.engine.list_event_definitions()
+
+    async def cleanup_expired_events_now(
+        self, *, reference_time_ms: int | None = None, limit: int | None = None
+    ) -> int:
+        """Remove ended events whose retention is over; workers do it by themselves.
+
+        Args:
+            reference_time_ms: what counts as now, epoch ms; None is the server's time.
+            limit: how many at most, at least 1; None is 100.
+
+        Returns:
+            How many events were removed.
+        """
+        return await self.engine.cleanup_expired_events(reference_time_ms, _purge_limit(limit))
+
     # -- workflows ----------------------------------------------------------------------------------------------
 
     async def sync_registry(self, registry: WorkflowRegistry, *, app: str) -> None:
@@ -319,7 +443,7 @@ class RedflowClient:
         Returns:
             How many runs were removed.
         """
-        return await self.engine.cleanup_expired_runs(reference_time_ms, max(1, 100 if limit is None else int(limit)))
+        return await self.engine.cleanup_expired_runs(reference_time_ms, _purge_limit(limit))
 
     async def reset_state(self) -> dict[str, int]:
         """Remove every key under exactly this prefix.
@@ -382,6 +506,10 @@ def _failure(end: RunEnd) -> RedflowError:
     error = run_failure(end.error)
     error.error = end.error
     return error
+
+
+def _purge_limit(limit: int | None) -> int:
+    return max(1, 100 if limit is None else int(limit))
 
 
 def _timeout_s(timeout_ms: float) -> float:

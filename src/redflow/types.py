@@ -12,6 +12,9 @@ from typing import Any, Literal, TypeAlias
 
 from redflow._blocking_api import BlockingStepApi
 from redflow._records import (
+    EmittedEvent,
+    EventDefinition,
+    EventSubscriber,
     AttemptStatus,
     AttemptTrace,
     EventDelivery,
@@ -38,6 +41,9 @@ from redflow._records import (
 from redflow._step_api import CancelSignal, RunHandle, StepApi, StepWaitForTarget, WorkflowLike
 
 __all__ = [
+    "EmittedEvent",
+    "EventDefinition",
+    "EventSubscriber",
     "ALL_STATUSES",
     "DEFAULT_MAX_ATTEMPTS",
     "IDEMPOTENCY_TTL_SEC",

@@ -1,21 +1,36 @@
-"""The steps that reach beyond their run: children. What a sleeping parent waits for is decided by scripts."""
+"""The steps that reach beyond their run: children and events. What a sleeping run waits for is decided by scripts."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime
 
 from redflow._step_api import AnyWorkflowLike, StepOutput
 from redflow.definitions import WorkflowDefinition, validate_input_with_schema
+from redflow.domain.duration import resolve_delay_ms
+from redflow.domain.event import EventRef, event_ref
+from redflow.domain.names import check_key, check_name
 from redflow.domain.orders import build_order
 from redflow.domain.payload import decode, pack, unpack
 from redflow.domain.run import RunOrder, child_run_id, public_run_id, stored_run_id
 from redflow.domain.step import STORED_APART, ChildRef, StepRecord, child_ref
+from redflow.emitting import accept_event, build_event
 from redflow.errors import CanceledError, RedflowError, TimeoutError, make_error_json
 from redflow.execution.attempt import Attempt
 from redflow.execution.failures import run_failure
 from redflow.execution.journal import DurableJournal, LeaseLost, StartRefused
 from redflow.execution.steps import Steps, step_limit_s
+from redflow.types import ReceivedEvent, StepWaitForTarget
+
+
+def _event_key(run_id: str, step: str, event: str) -> str:
+    """The idempotency key of an event that a step emits, short whatever the names are."""
+    return hashlib.sha256(json.dumps([run_id, step, event]).encode()).hexdigest()
 
 
 class DurableSteps(Steps):
@@ -93,6 +108,69 @@ class DurableSteps(Steps):
             raise RedflowError(f"the record of step {name!r} holds no run id")
         return run_id
 
+    async def wait_for_event(
+        self, name: str, event_name: str, correlation_key: str, timeout: StepWaitForTarget
+    ) -> ReceivedEvent | None:
+        """See `StepApi.wait_for_event`."""
+        known = self._enter(name)
+        event, key = (
+            check_name(event_name, what="event name").strip(),
+            check_key(correlation_key, what="correlation_key"),
+        )
+        if known is not None and known.payload and known.kind == "event":
+            ref = event_ref(known.payload)
+            if (ref.event, ref.correlation_key) != (event, key):
+                raise RedflowError(
+                    f"step {name!r} changed wait target: it waited for {ref.event!r} with {ref.correlation_key!r}, "
+                    f"now for {event!r} with {key!r}"
+                )
+        if known is not None and known.status == "succeeded":
+            return await self._received(known)
+        if known is not None and known.status == "running" and known.payload:
+            return await self._event_or_timeout(known)
+        now = self._journal.now_ms()
+        try:
+            deadline = now + resolve_delay_ms(timeout, now_ms=now, label=f"wait_for_event timeout of step {name!r}")
+        except (ValueError, TypeError) as exc:
+            raise RedflowError(str(exc)) from exc
+        step = self._open(name, known, "event")
+        opened = await self._ask_engine(
+            step, lambda: self._durable.open_wait(step, EventRef("-", deadline, event, key))
+        )
+        return await self._event_or_timeout(opened)
+
+    async def emit_event(
+        self,
+        name: str,
+        event_name: str,
+        input: object,
+        *,
+        correlation_key: str | None = None,
+        event_id: str | None = None,
+        timeout_ms: float | None = None,
+        idempotency_key: str | None = None,
+        idempotency_ttl: int | None = None,
+    ) -> list[str]:
+        """See `StepApi.emit_event`."""
+        claim = self._attempt.claim
+        if not event_name.strip():
+            raise ValueError("event name must not be blank")
+
+        async def emit() -> list[str]:
+            order = build_event(
+                event_name,
+                input,
+                made_id=f"evt_{uuid.uuid4()}",
+                correlation_key=correlation_key,
+                event_id=event_id,
+                idempotency_key=idempotency_key or _event_key(claim.run_id, name, event_name),
+                idempotency_ttl=idempotency_ttl,
+                parent_run_id=claim.run_id,
+            )
+            return (await accept_event(self._durable, order)).run_ids
+
+        return await self.run(name, emit, timeout_ms=timeout_ms)
+
     # -- starting -----------------------------------------------------------------------------------------------
 
     async def _order(
@@ -131,11 +209,15 @@ class DurableSteps(Steps):
         )
 
     async def _start(self, step: StepRecord, order: RunOrder, generation: int, *, awaited: bool) -> StepRecord:
+        return await self._ask_engine(step, lambda: self._durable.start_child(step, order, generation, awaited=awaited))
+
+    async def _ask_engine(self, step: StepRecord, ask: Callable[[], Awaitable[StepRecord]]) -> StepRecord:
+        """Have the engine write the step; it refuses when the lease is gone or a cancel was requested."""
         attempt = self._attempt
         self._check_lease()
         with self._in_flight(step, announce=False):
             try:
-                return await self._durable.start_child(step, order, generation, awaited=awaited)
+                return await ask()
             except LeaseLost:
                 attempt.interrupt("lost")
                 raise asyncio.CancelledError("the lease of this run is lost") from None
@@ -172,6 +254,36 @@ class DurableSteps(Steps):
                 attempt.unpark(step.name)
                 attempt.consider_sleep()
 
+    async def _event_or_timeout(self, step: StepRecord) -> ReceivedEvent | None:
+        """The event, or None when its time was over first. The record decides, not the clock of this process."""
+        while True:
+            ref = event_ref(step.payload)
+            if ref.end == "E":
+                return await self._end_wait(step)
+            if ref.deadline <= self._journal.now_ms():
+                step = await self._durable.reload(step)
+                if event_ref(step.payload).end == "E":
+                    continue
+                await self._durable.close_wait(step, ref)
+                ref.end = "T"
+                step.payload = ref.packed()
+                return await self._end_wait(step)
+            await self._wait_for_decision(step, ref.deadline)
+            step = await self._durable.reload(step)
+
+    async def _end_wait(self, step: StepRecord) -> ReceivedEvent | None:
+        now = max(self._journal.now_ms(), step.started_at)
+        self._tell(step, "succeeded")
+        self._journal.note(step.finished("succeeded", now, self._attempt.claim.attempt, step.payload))
+        return await self._received(step)
+
+    async def _received(self, step: StepRecord) -> ReceivedEvent | None:
+        ref = event_ref(step.payload)
+        if ref.end != "E":
+            return None
+        data = await self._journal.load(step) if ref.data == STORED_APART else ref.data
+        return {"id": ref.event_id, "name": ref.event, "data": decode(unpack(data)), "ts": ref.ts}
+
     async def _finish(self, step: StepRecord, ref: ChildRef) -> StepOutput:
         claim, now = self._attempt.claim, self._journal.now_ms()
         if ref.end == "S":
@@ -194,11 +306,19 @@ class DurableSteps(Steps):
 
     def _ended_badly(self, step: StepRecord, ref: ChildRef, status: str, error: RedflowError) -> RedflowError:
         if self._attempt.state == "running":
-            letter = "C" if status == "canceled" else "F"
-            content = pack(make_error_json(error).encode())
-            packed = ChildRef(letter, ref.run_id, ref.generation, ref.own, content).packed()
-            self._end_with(step, status, packed)
+            self._end(step, status, error)
         return error
+
+    def _end(self, step: StepRecord, status: str, error: BaseException) -> None:
+        """A step that ends without its child or event keeps what it waited for in its record."""
+        if step.kind == "event" and step.payload:
+            self._end_with(step, status, step.payload)
+        elif step.kind == "child" and step.payload:
+            ref = child_ref(step.payload)
+            ref.end, ref.content = ("F" if status == "failed" else "C"), pack(make_error_json(error).encode())
+            self._end_with(step, status, ref.packed())
+        else:
+            super()._end(replace(step, kind="run"), status, error)
 
     async def _content(self, step: StepRecord) -> bytes:
         ref = child_ref(step.payload)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from redflow.domain.event import EventRef
 from redflow.domain.run import RunOrder
 from redflow.domain.step import StepRecord
+from redflow.engine import Emitted, EventOrder
 
 
 class LeaseLost(Exception):
@@ -89,6 +91,26 @@ class DurableJournal(Journal, Protocol):
         Raises:
             LeaseLost, StartRefused, UnknownWorkflowError
         """
+        ...
+
+    async def open_wait(self, step: StepRecord, ref: EventRef) -> StepRecord:
+        """Begin to wait for an event; the step as it is written, decided already if the event was there before.
+
+        Raises:
+            LeaseLost, StartRefused
+        """
+        ...
+
+    async def close_wait(self, step: StepRecord, ref: EventRef) -> None:
+        """Forget a wait that ended without its event."""
+        ...
+
+    async def emit_event(self, order: EventOrder) -> Emitted:
+        """Emit an event on behalf of a step."""
+        ...
+
+    async def event_contract(self, name: str) -> str | None:
+        """The contract of an event's data."""
         ...
 
     async def reload(self, step: StepRecord) -> StepRecord:

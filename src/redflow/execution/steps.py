@@ -37,7 +37,7 @@ from redflow.errors import (
 from redflow.execution.attempt import UNWIND_S, Attempt
 from redflow.execution.functions import FunctionFacts, function_facts
 from redflow.execution.journal import LeaseLost
-from redflow.types import CancelSignal, ReceivedEvent
+from redflow.types import CancelSignal
 
 T = TypeVar("T")
 
@@ -95,27 +95,6 @@ class Steps:
         if deadline is not None and deadline < due:
             raise self._failed(step, TimeoutError(f"Step timed out: {name}"))
         self._journal.note(step.finished("succeeded", max(due, step.started_at), self._attempt.claim.attempt, b"null"))
-
-    async def wait_for_event(
-        self, name: str, event_name: str, correlation_key: str, timeout: object
-    ) -> ReceivedEvent | None:
-        """Not on this engine yet."""
-        raise _not_here(name, "wait_for_event")
-
-    async def emit_event(
-        self,
-        name: str,
-        event_name: str,
-        input: object,
-        *,
-        correlation_key: str | None = None,
-        event_id: str | None = None,
-        timeout_ms: float | None = None,
-        idempotency_key: str | None = None,
-        idempotency_ttl: int | None = None,
-    ) -> list[str]:
-        """Not on this engine yet."""
-        raise _not_here(name, "emit_event")
 
     # -- entering -----------------------------------------------------------------------------------------------
 
@@ -347,10 +326,6 @@ def step_limit_s(timeout_ms: float | None) -> float | None:
     if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, int | float) or not 0 < timeout_ms < float("inf"):
         raise NonRetriableError(f"timeout_ms must be a positive number of ms, got {timeout_ms!r}")
     return timeout_ms / 1000
-
-
-def _not_here(name: str, verb: str) -> NonRetriableError:
-    return NonRetriableError(f"step {name!r}: step.{verb} works in run_inline only in this version of redflow")
 
 
 def _no_function(name: str, fn: object) -> str:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 
 import orjson
 
 from redflow.definitions import AnyWorkflow
 from redflow.domain.names import scope_queue
 from redflow.domain.payload import encode
+from redflow.domain.schema import contract_of
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.link import Argument
 from redflow.engines.redis.replies import as_fields, as_int, as_list, as_text
 from redflow.engines.redis.runs import SERVER_TIME
 from redflow.engines.redis.scripts import verb
-from redflow.types import WorkflowMeta
+from redflow.types import EventDefinition, EventTrigger, WorkflowEventMeta, WorkflowMeta
 
 REGISTER = verb("register_workflow", args="now, name, app, queue, max_concurrency, max_attempts, version, meta")
 REMOVE = verb("remove_workflows", args="now, app, quiet_ms", item="workflow (still in the registry)")
 
+SUBSCRIBE = verb("subscribe_workflow", args="workflow", item="trigger, event, contract")
 COUNT_CHORES = verb("count_chores", args="app", item="name, queue")
 
 QUIET_MS = 30_000
@@ -47,10 +51,39 @@ class Definitions:
         """
         for definition in definitions:
             refuse_unserved(definition)
+        contracts = _contracts(definitions)
         names = [definition.name for definition in definitions]
         await self._connection.call(REMOVE, self._keys.base, (SERVER_TIME, app, QUIET_MS, *names))
         for definition in definitions:
             await self._register(definition, app, version)
+            await self._subscribe(definition, contracts)
+
+    async def _subscribe(self, definition: AnyWorkflow, contracts: Mapping[str, str]) -> None:
+        args: list[Argument] = [definition.name]
+        for trigger in definition.options.event:
+            args += (event_trigger_id(definition.name, trigger), trigger.name, contracts[trigger.name])
+        answer, *event = as_list(await self._connection.call(SUBSCRIBE, self._keys.base, args))
+        if answer == b"conflict":
+            raise _schema_conflict(as_text(event[0]), definition.name)
+
+    async def event_definitions(self) -> list[EventDefinition]:
+        """Events with subscribers, by name."""
+        base = self._keys.base
+        names = sorted(as_text(name) for name in as_list(await self._connection.read("SMEMBERS", f"{base}subscribed")))
+        replies = await self._connection.read_many(
+            [("HVALS", f"{base}subs:{name}") for name in names] + [("GET", f"{base}contract:{name}") for name in names]
+        )
+        result: list[EventDefinition] = []
+        for name, workflows, contract in zip(names, replies, replies[len(names) :], strict=False):
+            metas = [await self.get(workflow) for workflow in sorted({as_text(w) for w in as_list(workflows)})]
+            known: EventDefinition = {
+                "event": name,
+                "subscribers": [{"workflow": meta["name"], "queue": meta["queue"]} for meta in metas if meta],
+            }
+            if isinstance(contract, bytes) and contract != b"-":
+                known["input_json_schema"] = orjson.loads(contract)
+            result.append(known)
+        return result
 
     async def _register(self, definition: AnyWorkflow, app: str, version: int | None) -> None:
         options = definition.options
@@ -99,6 +132,34 @@ class Definitions:
         return as_int(unlike) > 0, cascade == 1
 
 
+def event_trigger_id(workflow: str, trigger: EventTrigger) -> str:
+    """The identity of an event trigger: made of the workflow and the trigger's id, or else the event's name."""
+    parts = ["id", workflow, trigger.id] if trigger.id is not None else ["event", workflow, trigger.name]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def _contracts(definitions: Sequence[AnyWorkflow]) -> dict[str, str]:
+    """The contract of each event the definitions subscribe to, '-' for none.
+
+    Raises:
+        ValueError: two of them disagree.
+    """
+    contracts: dict[str, str] = {}
+    for definition in definitions:
+        contract = contract_of(definition.options.input_schema) or "-"
+        for trigger in definition.options.event:
+            if contracts.setdefault(trigger.name, contract) != contract:
+                raise _schema_conflict(trigger.name, definition.name)
+    return contracts
+
+
+def _schema_conflict(event: str, workflow: str) -> ValueError:
+    return ValueError(
+        f"Event schema conflict: workflow {workflow!r} subscribes to {event!r} with another input schema than the "
+        f"event's other subscribers or its stored contract; all must have the same one, or all none"
+    )
+
+
 def refuse_unserved(definition: AnyWorkflow) -> None:
     """Say no, at once and by name, to what a worker of this version would silently leave out.
 
@@ -106,7 +167,7 @@ def refuse_unserved(definition: AnyWorkflow) -> None:
         ValueError: naming workflow and option.
     """
     options = definition.options
-    for name in ("cron", "event", "debounce", "mutex", "rate_limit", "throttle"):
+    for name in ("cron", "debounce", "mutex", "rate_limit", "throttle"):
         if getattr(options, name):
             raise ValueError(
                 f"workflow {definition.name!r} sets {name}, which workers of this version of redflow don't serve yet"
@@ -116,7 +177,17 @@ def refuse_unserved(definition: AnyWorkflow) -> None:
 def _extra(definition: AnyWorkflow) -> dict[str, object]:
     schema = definition.options.input_schema
     make = getattr(schema, "model_json_schema", None)
-    return {"input_json_schema": make(mode="validation")} if callable(make) else {}
+    extra: dict[str, object] = {"input_json_schema": make(mode="validation")} if callable(make) else {}
+    if definition.options.event:
+        extra["event"] = [{"name": trigger.name, "id": trigger.id} for trigger in definition.options.event]
+    return extra
+
+
+def _event_meta(trigger: dict[str, str | None]) -> WorkflowEventMeta:
+    meta: WorkflowEventMeta = {"name": trigger["name"] or ""}
+    if trigger["id"] is not None:
+        meta["id"] = trigger["id"]
+    return meta
 
 
 def _meta(name: str, record: dict[bytes, bytes]) -> WorkflowMeta:
@@ -132,6 +203,8 @@ def _meta(name: str, record: dict[bytes, bytes]) -> WorkflowMeta:
     if b"max_attempts" in record:
         meta["max_attempts"] = int(record[b"max_attempts"])
     extra = orjson.loads(record.get(b"meta", b"{}"))
+    if b"events" in record:
+        meta["event"] = [_event_meta(trigger) for trigger in extra.get("event", [])]
     if "input_json_schema" in extra:
         meta["input_json_schema"] = extra["input_json_schema"]
     return meta

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from redflow.definitions import AnyWorkflow
 from redflow.domain.names import near_names
 from redflow.domain.run import RunOrder, public_run_id, stored_run_id
-from redflow.engine import RunEnd
+from redflow.engine import Emitted, EventOrder, RunEnd
 from redflow.engines.redis.batch import BATCH_CAP
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.definitions import Definitions
+from redflow.engines.redis.events import Events
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.listing import Listing
 from redflow.engines.redis.queries import Queries
@@ -20,7 +21,11 @@ from redflow.engines.redis.runs import RunScripts
 from redflow.errors import UnknownWorkflowError
 from redflow.types import (
     AttemptTrace,
+    EventDefinition,
+    EventRecord,
+    ListedEvent,
     ListedRun,
+    ListEventsParams,
     ListRunsParams,
     RunState,
     RunStats,
@@ -46,6 +51,7 @@ class RedisEngine:
         self.scripts = RunScripts(connection, self.keys, retention_ms)
         self.definitions = Definitions(connection, self.keys)
         self._queries = Queries(connection, self.keys)
+        self.events = Events(connection, self.keys, retention_ms)
         self._listing = Listing(connection, self.keys)
         self._results = Results(connection, self.keys)
         self._resets = Resets(connection, self.keys)
@@ -88,6 +94,30 @@ class RedisEngine:
     async def search_runs(self, params: SearchRunsParams) -> SearchRunsResult:
         """See `Engine.search_runs`."""
         return await self._listing.search(params)
+
+    async def emit_event(self, order: EventOrder) -> Emitted:
+        """See `Engine.emit_event`."""
+        return await self.events.emit(order)
+
+    async def event_contract(self, name: str) -> str | None:
+        """See `Engine.event_contract`."""
+        return await self.events.contract(name)
+
+    async def get_event(self, event_id: str) -> EventRecord | None:
+        """See `Engine.get_event`."""
+        return await self.events.get(event_id)
+
+    async def list_events(self, params: ListEventsParams) -> list[ListedEvent]:
+        """See `Engine.list_events`."""
+        return await self.events.list(params)
+
+    async def list_event_definitions(self) -> list[EventDefinition]:
+        """See `Engine.list_event_definitions`."""
+        return await self.definitions.event_definitions()
+
+    async def cleanup_expired_events(self, reference_ms: int | None, limit: int) -> int:
+        """See `Engine.cleanup_expired_events`."""
+        return await self.events.purge(reference_ms, limit)
 
     async def wait_for_end(self, run_id: str, timeout_s: float) -> RunEnd | None:
         """See `Engine.wait_for_end`."""

@@ -8,17 +8,25 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from redflow.domain.event import EventRef
 from redflow.domain.outcome import Canceled, Failed, HandedBack, Outcome, Retry, Succeeded, Suspended
 from redflow.domain.run import RunOrder, public_run_id
 from redflow.domain.step import FIELD_PREFIX, ChildRef, StepRecord, pack_header, unpack_step
+from redflow.engine import Emitted, EventOrder
 from redflow.engines.redis.batch import BATCH_CAP, Batcher
 from redflow.engines.redis.clock import ServerClock
+from redflow.engines.redis.events import Events
 from redflow.engines.redis.records import pack_trace
+from redflow.engines.redis.replies import as_text
 from redflow.engines.redis.runs import ChildStart, Lease, RunScripts, Settlement, StepWrite
+from redflow.engines.redis.scripts import verb
 from redflow.errors import ConnectionError, UnknownWorkflowError
 from redflow.execution.journal import Claim, LeaseLost, StartRefused
 
 log = logging.getLogger("redflow")
+
+OPEN_WAIT = verb("open_wait", args="now, id, fence, token, field, header, event, correlation_key, deadline")
+CLOSE_WAIT = verb("close_wait", args="id, field, event, correlation_key")
 
 _NOTE_DELAY_S: Final = 0.05
 
@@ -30,6 +38,7 @@ class JournalWriter:
 
     Args:
         scripts: the scripts of the prefix.
+        events: the events of the prefix.
         clock: the server's time.
         worker: id of the worker.
         queues: the queues it serves.
@@ -40,6 +49,7 @@ class JournalWriter:
     def __init__(
         self,
         scripts: RunScripts,
+        events: Events,
         clock: ServerClock,
         worker: str,
         queues: list[str],
@@ -47,6 +57,7 @@ class JournalWriter:
         on_settled: Callable[[bool], None],
     ) -> None:
         self.scripts = scripts
+        self.events = events
         self.clock = clock
         self._worker = worker
         self._queues = queues
@@ -154,6 +165,49 @@ class RedisJournal:
             return await self.reload(step)
         written.payload = ChildRef("-", run_id, generation, True).packed()
         return written
+
+    async def open_wait(self, step: StepRecord, ref: EventRef) -> StepRecord:
+        """Begin to wait for an event, and write the step, in one trip."""
+        scripts, lease = self._writer.scripts, self._lease
+        for noted in self._take_notes():
+            self._writer.records.send(noted)
+        args = (
+            scripts.now,
+            lease.run_id,
+            lease.fence,
+            lease.token,
+            FIELD_PREFIX + step.name,
+            pack_header(step, self._created_at),
+            ref.event,
+            ref.correlation_key,
+            ref.deadline,
+        )
+        try:
+            answer = as_text(await scripts.connection.call(OPEN_WAIT, scripts.keys.base, args))
+        except ConnectionError as exc:
+            raise LeaseLost(str(exc)) from exc
+        if answer == "cancel":
+            raise StartRefused("a cancel was requested")
+        if answer not in ("open", "found"):
+            raise LeaseLost(f"the wait of step {step.name!r} was refused: {answer}")
+        if answer == "found":
+            return await self.reload(step)
+        step.payload = ref.packed()
+        return step
+
+    async def close_wait(self, step: StepRecord, ref: EventRef) -> None:
+        """Forget a wait that ended without its event."""
+        scripts = self._writer.scripts
+        args = (self._lease.run_id, FIELD_PREFIX + step.name, ref.event, ref.correlation_key)
+        await scripts.connection.call(CLOSE_WAIT, scripts.keys.base, args)
+
+    async def emit_event(self, order: EventOrder) -> Emitted:
+        """Emit an event on behalf of a step."""
+        return await self._writer.events.emit(order)
+
+    async def event_contract(self, name: str) -> str | None:
+        """The contract of an event's data."""
+        return await self._writer.events.contract(name)
 
     async def reload(self, step: StepRecord) -> StepRecord:
         """The step as its record is now."""

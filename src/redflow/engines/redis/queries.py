@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from redflow.domain.event import event_ref
 from redflow.domain.run import stored_run_id
-from redflow.domain.step import FIELD_PREFIX, STORED_APART, child_ref, unpack_step
+from redflow.domain.step import FIELD_PREFIX, STORED_APART, StepRecord, child_ref, unpack_step
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.records import HEADER_FIELDS, attempt_traces, run_state, step_states
@@ -78,9 +79,15 @@ class Queries:
                 record[field] = record[field][:-1] + payload
 
 
+def _content(step: StepRecord) -> bytes:
+    if step.kind == "child":
+        return child_ref(step.payload).content
+    return event_ref(step.payload).data if step.kind == "event" else step.payload
+
+
 def _is_apart(field: bytes, value: bytes) -> bool:
     """Whether a packed value ends in the mark for 'stored apart', and not in a payload that ends in that sign."""
     if field.startswith(_STEP):
         step = unpack_step("", value, 0)
-        return (child_ref(step.payload).content if step.kind == "child" else step.payload) == STORED_APART
+        return _content(step) == STORED_APART
     return field.startswith(b"a:") and value.split(b" ", 1)[-1] == b"@"

@@ -11,6 +11,7 @@ from typing import Final
 
 import orjson
 
+from redflow.domain.event import event_ref
 from redflow.domain.outcome import Retry
 from redflow.domain.payload import decode, unpack
 from redflow.domain.run import public_run_id
@@ -161,6 +162,11 @@ def step_states(record: Record, run_id: str) -> list[StepState]:
         }
         if step.finished_at is not None:
             state["finished_at"] = step.finished_at
+        if step.kind == "event":
+            ref = event_ref(step.payload)
+            state["wait"] = ref.wait_info()
+            if step.status == "running":
+                state["wait_until_at"] = ref.deadline
         if step.kind == "child":
             state["child_run_id"] = public_run_id(child_ref(step.payload).run_id)
         if step.status == "succeeded":
@@ -186,16 +192,33 @@ def _ended_with_run(record: Record, run_id: str) -> list[StepRecord]:
 
 
 def _canceled_payload(step: StepRecord) -> bytes:
-    error = make_error_json(CanceledError(f"Step canceled: {step.name}")).encode()
+    error = _canceled_error(step.name)
+    if step.kind == "event":
+        return step.payload
     if step.kind != "child":
         return error
     ref = child_ref(step.payload)
     return ChildRef("C", ref.run_id, ref.generation, ref.own, error).packed()
 
 
+def _canceled_error(name: str) -> bytes:
+    return make_error_json(CanceledError(f"Step canceled: {name}")).encode()
+
+
 def _content(step: StepRecord) -> bytes:
     """The output or error of an ended step, as stored JSON."""
-    return child_ref(step.payload).content if step.kind == "child" else step.payload
+    if step.kind == "child":
+        return child_ref(step.payload).content
+    return _event_output(step) if step.kind == "event" else step.payload
+
+
+def _event_output(step: StepRecord) -> bytes:
+    ref = event_ref(step.payload)
+    if step.status == "canceled":
+        return _canceled_error(step.name)
+    if ref.end != "E":
+        return b"null"
+    return orjson.dumps({"id": ref.event_id, "name": ref.event, "data": stored_json(ref.data), "ts": ref.ts})
 
 
 def attempt_traces(record: Record, run_id: str) -> list[AttemptTrace]:
@@ -223,6 +246,8 @@ def pack_trace(outcome: Retry, started_at: int) -> bytes:
 
 def _uncompressed(step: StepRecord) -> bytes:
     """The payload of an ended step as text."""
+    if step.kind == "event":
+        return step.payload
     if step.kind != "child":
         return unpack(step.payload)
     ref = child_ref(step.payload)
@@ -272,6 +297,8 @@ def _step_traces(steps: list[StepRecord]) -> list[StepTrace]:
             "started_at": step.started_at,
             "finished_at": step.finished_at if step.finished_at is not None else step.started_at,
         }
+        if step.kind == "event":
+            trace["wait"] = event_ref(step.payload).wait_info()
         if step.status == "succeeded":
             trace["output"] = stored_json(_content(step))
         else:
