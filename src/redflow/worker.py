@@ -315,6 +315,7 @@ class WorkerHandle:
         if hasattr(self, "_leases"):
             await self._leases.stop()
         await self._hand_back_rest()
+        self._threads.close()
         await self._signals.close()
         if self._owns_redis:
             await self.client.close()
