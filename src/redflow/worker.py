@@ -95,8 +95,9 @@ async def start_worker(options: StartWorkerOptions) -> WorkerHandle:
         >>> worker = await start_worker(StartWorkerOptions(app="shop", concurrency=10))
         >>> await worker.stop()
     """
-    app = checked_app(options.app, "start_worker: options.app") if options.app else checked_app("", "start_worker")
-    worker = WorkerHandle(options, app)
+    if not isinstance(options.app, str) or not options.app.strip():
+        raise ValueError("start_worker requires a non-empty options.app")
+    worker = WorkerHandle(options, checked_app(options.app, "start_worker"))
     try:
         await worker._start()
     except BaseException:
@@ -148,7 +149,9 @@ class WorkerHandle:
         self._writer = JournalWriter(
             engine.scripts, clock, self.id, self.queues, lambda: self._claimer.wants_idle_mark(), self._settled
         )
-        self._executor = Executor(self._writer, self._registry.get, self._threads, self._slot_freed)
+        self._executor = Executor(
+            self._writer, self._registry.get, self._threads, self._slot_freed, lambda: self._registrar.register()
+        )
         self._registrar = Registrar(
             scripts=engine.scripts,
             definitions=engine.definitions,

@@ -109,7 +109,7 @@ class Programs:
         """Start `redflow <arguments>`, without any variable of ours but those given."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("REDIS_", "REDFLOW_"))}
         process = subprocess.Popen(
-            [sys.executable, "-m", "redflow", *arguments],
+            [sys.executable, "-P", "-m", "redflow", *arguments],  # -P: as the script, not from the current directory
             cwd=self.directory,
             env=clean | {"COLUMNS": "120", "NO_COLOR": "1"} | environment,
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,

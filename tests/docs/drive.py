@@ -21,7 +21,7 @@ async def drive(name: str, text: str) -> str:
     except CanceledError:
         return "canceled"
     except RedflowError as exc:
-        return f"failed {(exc.error or {}).get('kind', exc)}"
+        return f"failed {exc if exc.error is None else exc.error['kind']}"
     finally:
         await worker.stop()
         await client.close()
@@ -31,4 +31,4 @@ if __name__ == "__main__":
     file, workflow, input_text = sys.argv[1:]
     sys.path.insert(0, str(Path.cwd()))
     importlib.import_module(Path(file).stem)
-    print("=> " + asyncio.run(drive(workflow, input_text)))
+    sys.stdout.write(f"=> {asyncio.run(drive(workflow, input_text))}\n")

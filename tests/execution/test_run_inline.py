@@ -62,7 +62,8 @@ async def test_a_run_with_two_steps() -> None:
         doubled = await ctx.step.run("double", double, ctx.input["number"])
         return await ctx.step.run("again", double, number=doubled)
 
-    result = await run_inline(define_workflow("w", handler=handler, registry=REGISTRY), {"number": 2})
+    flow = define_workflow("w", handler=handler, registry=REGISTRY)
+    result: InlineRunResult[int] = await run_inline(flow, {"number": 2})
     assert result == InlineRunResult(
         8, None, [InlineStepResult("double", "succeeded", 4), InlineStepResult("again", "succeeded", 8)]
     )
@@ -287,6 +288,16 @@ async def test_a_step_that_times_out() -> None:
     assert str(result.error) == "Step timed out: hang"
     assert result.steps == [InlineStepResult("hang", "failed", error=result.error)]
     assert signals[0].is_set()
+
+
+@pytest.mark.parametrize("timeout_ms", [-1, True, math.nan, "1s"])
+async def test_what_is_no_timeout(timeout_ms: float) -> None:
+    async def handler(ctx: Context) -> None:
+        await ctx.step.run("step", fail, timeout_ms=timeout_ms)
+
+    result = await run_inline(define_workflow("w", handler=handler, registry=REGISTRY))
+    assert isinstance(result.error, NonRetriableError)
+    assert "timeout_ms" in str(result.error)
 
 
 async def test_a_signal_is_injected_unless_it_is_given() -> None:

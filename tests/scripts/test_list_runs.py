@@ -14,7 +14,7 @@ from tests.support.scripts import ERROR, T0, Bench, changes
 
 Entry = tuple[int, str]
 WORKFLOWS = ("a", "b", "c")
-EVERYTHING = [(status, workflow) for status in ALL_STATUSES for workflow in WORKFLOWS]
+EVERYTHING: list[tuple[str, str]] = [(status, workflow) for status in ALL_STATUSES for workflow in WORKFLOWS]
 
 
 async def page(
