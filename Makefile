@@ -52,7 +52,7 @@ venv: $(VENV)/.installed-dev
 # --- running ---------------------------------------------------------------------------------------------------
 
 demo: $(VENV)/.installed
-	@$(BIN)/python examples/orders/demo.py $(ARGS)
+	@$(BIN)/python -m examples.orders.demo $(ARGS)
 
 bench: venv
 	@$(BIN)/python -m benchmarks $(ARGS)

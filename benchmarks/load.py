@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from benchmarks.bench import Bench
-from benchmarks.counting import Counts, counts, family, keys_of
+from benchmarks.counting import Counts, counts
 from benchmarks.harness import BenchmarkError
 from benchmarks.workflows import STEPS_IN_TEN
 from redflow import RedflowClient, RunState, StepState
+from tests.support.invariants import violations
 
 Mode = Literal["live", "draining"]
 Check = Callable[[int, RunState, Sequence[StepState]], str]
@@ -21,8 +22,6 @@ Check = Callable[[int, RunState, Sequence[StepState]], str]
 _LOOK_EVERY_S: Final = 0.05
 _NO_PROGRESS_S: Final = 30.0
 _READ_AT_A_TIME: Final = 200
-_LASTING: Final = frozenset({"meta", "metas", "workflows", "retentions", "seq", "epoch"})
-"""Keys that stand without a TTL when every run is gone: the registry and counters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ async def run_load(bench: Bench, mode: Mode, workflow: str, check: Check) -> Loa
         spent, cpu_after = (await counts(bench.redis)).since(before), await worker.cpu_s()
         await worker.stop()
         states = await read_back(client, ids, check)
-        await nothing_left(bench, client)
+        await nothing_left(client)
     first = min(state["created_at" if mode == "live" else "started_at"] for state in states)
     seconds = (max(state["finished_at"] for state in states) - first) / 1000
     again = sum(state["attempt"] > 1 for state in states)
@@ -145,15 +144,16 @@ def check_ten_steps(number: int, state: RunState, steps: Sequence[StepState]) ->
     return "" if found == wanted else f"its steps are {found!r}"
 
 
-async def nothing_left(bench: Bench, client: RedflowClient) -> None:
-    """Let the retention of every run end; then only the registry and keys with a TTL may be there.
+async def nothing_left(client: RedflowClient) -> None:
+    """Let the retention of every run end; then no run may be there, and no key that the data model does not allow.
 
     Raises:
-        BenchmarkError: another key is.
+        BenchmarkError: something is left behind.
     """
     end_of_time = int(time.time() * 1000) + 2 * client.run_history_retention_ms
     while await client.cleanup_expired_runs_now(reference_time_ms=end_of_time, limit=200):
         pass
-    for key in await keys_of(bench.redis, client.prefix):
-        if family(key) not in _LASTING and await bench.redis.ttl(key) == -1:
-            raise BenchmarkError(f"the key {key!r} is left behind, without an owner or a TTL")
+    if left := (await client.get_stats())["total"]:
+        raise BenchmarkError(f"{left} runs are left behind when all retention is over")
+    if broken := await violations(client.connection, client.prefix):
+        raise BenchmarkError(f"the keys left behind are wrong: {'; '.join(broken[:5])}")

@@ -7,10 +7,12 @@ import logging
 import re
 import secrets
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
+from tests.support.invariants import check_invariants
+from tests.support.keyspace import connection_to
 from tests.support.servers import ServerKind, ServerOptions, ServerProcess, find_binary, selected_kind
 
 
@@ -102,3 +104,17 @@ def prefix(request: pytest.FixtureRequest) -> str:
     """A key prefix that no other test has; it tells which test wrote a key."""
     name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:40].strip("-")
     return f"{name}-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def invariants(redis_url: str) -> Callable[[str], Awaitable[None]]:
+    """Check every key under a prefix of the shared server; a test awaits it with its prefix at the end."""
+
+    async def check(prefix: str) -> None:
+        connection = connection_to(redis_url)
+        try:
+            await check_invariants(connection, prefix)
+        finally:
+            await connection.close()
+
+    return check

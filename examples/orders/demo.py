@@ -24,7 +24,8 @@ from typing import Final
 
 from rich.console import Console
 
-from examples.orders.judge import ExpectedOrder, Verdict, expected_bodies
+from examples.orders.evidence import ExpectedOrder, expected_bodies
+from examples.orders.judge import Verdict
 from examples.orders.screen import Board, LiveScreen, PlainScreen, Screen, SilentScreen, show_verdict
 from examples.orders.stage import Demo, DemoError, KillPlan, read_orders
 
@@ -105,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             started = time.monotonic()
             verdict, orders = run_seed(seed, options, console, silent=options.seeds > 1)
             if options.seeds == 1 or not verdict.passed:
-                show_verdict(console, verdict, orders)
+                show_verdict(console, verdict)
             word = "[green]passed[/]" if verdict.passed else f"[red]{len(verdict.differences)} differences[/]"
             again = sum(count.cut for count in verdict.steps)
             console.print(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -17,19 +16,20 @@ from rich.table import Table
 from rich.text import Text
 
 from examples.orders.effects import Event
-from examples.orders.judge import ExpectedOrder, Outcome, Verdict
+from examples.orders.evidence import Outcome
+from examples.orders.judge import Verdict
 from examples.orders.story import STEPS
 
 _NOTES_SHOWN: Final = 7
 _PLAIN_EVERY_S: Final = 1.0
 _DIFFERENCES_SHOWN: Final = 30
 
-_MEANING: Final[dict[Outcome, str]] = {
-    "fulfilled": "charged once and mailed once",
-    "invalid": "refused by the input schema",
-    "unknown_item": "refused by the step validate",
-    "out_of_stock": "refused after the checks",
-    "suspicious": "refused after the checks",
+_LABELS: Final[dict[Outcome, str]] = {
+    "fulfilled": "fulfilled",
+    "invalid": "refused: invalid input",
+    "unknown_item": "refused: unknown item",
+    "out_of_stock": "refused: out of stock",
+    "suspicious": "refused: suspicious",
 }
 
 
@@ -39,20 +39,22 @@ class Board:
 
     Attributes:
         total: orders there are.
-        emitted: orders sent.
+        runs: those started for them.
         told: orders whose end the client knows.
         begun: bodies begun, by step.
-        stored: steps stored, by step.
+        ended: bodies ended.
+        stored: run and step of what is stored.
         statuses: runs by status, as the server counts them.
         started: monotonic seconds.
+        recent: when the last orders ended, monotonic seconds.
     """
 
     total: int
-    emitted: int = 0
+    runs: set[str] = field(default_factory=set)
     told: int = 0
     begun: Counter[str] = field(default_factory=Counter)
-    stored: Counter[str] = field(default_factory=Counter)
     ended: int = 0
+    stored: set[tuple[str, str]] = field(default_factory=set)
     statuses: dict[str, int] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=400))
@@ -65,7 +67,7 @@ class Board:
     def take(self, event: Event) -> None:
         """Count a line of the effects file."""
         if event.what == "emitted":
-            self.emitted += 1
+            self.runs.add(event.run)
         elif event.what == "told":
             self.told += 1
             self.recent.append(time.monotonic())
@@ -73,8 +75,12 @@ class Board:
             self.begun[event.step] += 1
         elif event.what == "end":
             self.ended += 1
-        elif event.what == "commit":
-            self.stored[event.step] += 1
+        elif event.what in ("commit", "kept"):
+            self.stored.add((event.run, event.step))
+
+    def stored_for(self, step: str) -> int:
+        """Runs of which this step is stored."""
+        return sum(name == step for _, name in self.stored)
 
     def per_second(self) -> int:
         """Orders that ended within the last second."""
@@ -132,14 +138,14 @@ class PlainScreen:
         statuses = ", ".join(f"{count} {status}" for status, count in board.statuses.items() if count)
         self._print(
             f"{board.told} of {board.total} orders done, {board.per_second()}/s, "
-            f"{sum(board.stored.values())} steps stored; runs: {statuses or 'none yet'}"
+            f"{len(board.stored)} steps stored; runs: {statuses or 'none yet'}"
         )
 
     def close(self) -> None:
         """No more changes."""
 
     def _print(self, text: str) -> None:
-        self._console.print(f"{self._board.seconds:6.2f} s  {text}", markup=False, highlight=False)
+        self._console.print(f"{self._board.seconds:6.2f} s  {text}", markup=False, highlight=False, soft_wrap=True)
 
 
 class LiveScreen:
@@ -169,7 +175,7 @@ class LiveScreen:
     def _picture(self) -> RenderableType:
         board = self._board
         bars = Table.grid(padding=(0, 1))
-        for label, value in (("sent", board.emitted), ("done", board.told)):
+        for label, value in (("sent", len(board.runs)), ("done", board.told)):
             bars.add_row(
                 label,
                 ProgressBar(total=board.total, completed=min(value, board.total), width=44),
@@ -185,7 +191,7 @@ def _step_table(board: Board) -> Table:
     for column in ("step", "begun", "stored"):
         table.add_column(column, justify="left" if column == "step" else "right")
     for step in STEPS:
-        table.add_row(step, str(board.begun[step]), str(board.stored[step]))
+        table.add_row(step, str(board.begun[step]), str(board.stored_for(step)))
     return table
 
 
@@ -201,29 +207,40 @@ def _status_table(board: Board) -> Table:
 # --- the end ---------------------------------------------------------------------------------------------------
 
 
-def show_verdict(console: Console, verdict: Verdict, orders: Sequence[ExpectedOrder]) -> None:
+def show_verdict(console: Console, verdict: Verdict) -> None:
     """The tables at the end, and every difference."""
-    table = Table(title="Every order exactly once", title_justify="left", title_style="bold")
-    table.add_column("orders that are")
-    table.add_column("must be")
-    table.add_column("there are", justify="right")
-    table.add_column("as they must be", justify="right")
-    for outcome, (expected, right) in verdict.outcomes.items():
-        table.add_row(
-            outcome.replace("_", " "),
-            _MEANING[outcome],
-            str(expected),
-            str(right),
-            style="" if expected == right else "red",
-        )
-    table.add_section()
-    wanted, right = (sum(column) for column in zip(*verdict.outcomes.values(), strict=True))
-    table.add_row("all", "", str(wanted), str(right), style="bold" if wanted == right else "bold red")
-    console.print(table)
+    console.print(_order_table(verdict))
+    console.print(_step_count_table(verdict))
+    again = sum(count.cut for count in verdict.steps)
+    console.print(
+        f"When the worker was killed, {verdict.in_flight} step bodies were not yet stored: {again} of them ran again, "
+        f"in the same attempt. {verdict.taken_over} of its runs were ended by the other worker, which took over "
+        f"{verdict.kept} stored steps without running them.",
+        highlight=False,
+    )
+    if not verdict.passed:
+        console.print(_difference_table(verdict))
 
+
+def _order_table(verdict: Verdict) -> Table:
+    table = Table(title="Every order exactly once", title_justify="left", title_style="bold")
+    table.add_column("must be")
+    for column in ("orders", "runs", "charged", "mailed", "right"):
+        table.add_column(column, justify="right")
+    rows = [(c.orders, c.runs, c.charged, c.mailed, c.right) for c in verdict.outcomes]
+    for count, row in zip(verdict.outcomes, rows, strict=True):
+        style = "" if count.right == count.orders else "red"
+        table.add_row(_LABELS[count.outcome], *map(str, row), style=style)
+    table.add_section()
+    sums = [sum(column) for column in zip(*rows, strict=True)]
+    table.add_row("all", *map(str, sums), style="bold" if sums[0] == sums[-1] else "bold red")
+    return table
+
+
+def _step_count_table(verdict: Verdict) -> Table:
     table = Table(title="No step again after its commit", title_justify="left", title_style="bold")
     table.add_column("step")
-    for column in ("stored for", "bodies run", "retried", "cut by the kill", "after its commit"):
+    for column in ("stored for", "bodies run", "retried", "cut by kill", "after commit"):
         table.add_column(column, justify="right")
     for count in verdict.steps:
         table.add_row(
@@ -235,16 +252,7 @@ def show_verdict(console: Console, verdict: Verdict, orders: Sequence[ExpectedOr
             str(count.after_commit),
             style="red" if count.after_commit else "",
         )
-    console.print(table)
-    again = sum(count.cut for count in verdict.steps)
-    console.print(
-        f"When the worker was killed, {verdict.in_flight} step bodies were not yet stored: {again} of them ran again, "
-        f"in the same attempt. {verdict.taken_over} of its runs were ended by the other worker, which took over "
-        f"{verdict.kept} stored steps without running them.",
-        highlight=False,
-    )
-    if not verdict.passed:
-        console.print(_difference_table(verdict))
+    return table
 
 
 def _difference_table(verdict: Verdict) -> Table:

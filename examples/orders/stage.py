@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import csv
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, get_args
 
 from examples.orders.effects import EffectsFile, Event
-from examples.orders.judge import Difference, Evidence, ExpectedOrder, Outcome, Verdict, expected_bodies, judge
+from examples.orders.evidence import Difference, Evidence, ExpectedOrder, Outcome, expected_bodies
+from examples.orders.judge import Verdict, judge
 from examples.orders.screen import Board, Screen
 from examples.orders.shop import BUSY_BANK_CARD, Books
 from examples.orders.worker import WorkerCommand
@@ -25,7 +25,8 @@ from redflow.errors import TimeoutError as ResultTimeout
 
 ORDERS_CSV: Final = Path(__file__).with_name("orders.csv")
 _PER_SECOND: Final = 100
-_SENT_TWICE: Final = 25  # of so many orders one is sent twice, as by an impatient customer
+_SENT_TWICE: Final = 25
+"""After so many orders an earlier one is sent again, as by an impatient customer."""
 _LONGEST_S: Final = 60.0
 _LOOK_S: Final = 0.005
 
@@ -113,25 +114,35 @@ class Demo:
             async with EmbeddedServer(self.directory / "server") as server:
                 client = create_client(url=server.url, app="orders")
                 try:
-                    async with self._watching(client):
-                        last_words = await self._play(server.url, client)
+                    exit_code = await self._with_client(server.url, client)
                 finally:
                     await client.close()
-        except EmbeddedServerError as exc:
+        except (EmbeddedServerError, RedflowError) as exc:
             raise DemoError(str(exc)) from exc
         finally:
             self._read()
             self.effects.close()
-        return self._judge(last_words)
+        return self._judge(exit_code)
 
-    async def _play(self, url: str, client: RedflowClient) -> str:
-        """The orders and the kill; returns what was wrong with the last worker's end, "" if nothing was."""
+    async def _with_client(self, url: str, client: RedflowClient) -> int:
+        """Play while the board is kept up to date; whatever breaks ends it all. Returns the last exit code."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                watchers = [group.create_task(self._follow()), group.create_task(self._paint(client))]
+                exit_code = await self._play(url, client, group)
+                for watcher in watchers:
+                    watcher.cancel()
+        except BaseExceptionGroup as broken:
+            raise _first_of(broken) from broken
+        return exit_code
+
+    async def _play(self, url: str, client: RedflowClient, group: asyncio.TaskGroup) -> int:
+        """The orders and the kill; returns the exit code of the worker that was left."""
         self.screen.note("Valkey runs")
         worker = await self._start_worker(url, "first worker")
-        orders: asyncio.Task[None] | None = None
         try:
             await self._unless_it_dies(worker, asyncio.create_task(self._registered(client)), "register")
-            orders = asyncio.create_task(self._send_orders(client))
+            orders = group.create_task(self._send_orders(client))
             moment = asyncio.create_task(self._moment_of_the_kill())
             await self._unless_it_dies(worker, moment, f"get through {self.plan.bodies} step bodies")
             worker = await self._replace(worker, url)
@@ -139,13 +150,9 @@ class Demo:
         except BaseException:
             await worker.kill(self._holders())
             raise
-        finally:
-            if orders is not None:
-                orders.cancel()
-                await asyncio.gather(orders, return_exceptions=True)
-        code = await worker.stop()
-        self.screen.note(f"second worker stopped, exit code {code}")
-        return "" if code == 0 else f"the second worker ended with {code} on SIGTERM:\n{worker.log_tail()}"
+        exit_code = await worker.stop()
+        self.screen.note(f"second worker stopped, exit code {exit_code}")
+        return exit_code
 
     # -- workers ------------------------------------------------------------------------------------------------
 
@@ -182,7 +189,10 @@ class Demo:
 
     async def _replace(self, worker: WorkerCommand, url: str) -> WorkerCommand:
         holders = self._holders()
-        self.screen.note(f"SIGKILL for the worker, process {', '.join(map(str, holders))}")
+        self.screen.note(
+            f"SIGKILL for the worker, process {', '.join(map(str, holders))}; "
+            "what it was at comes back when its leases run out, after 5 s"
+        )
         await worker.kill(holders)
         for pid in holders:
             self.effects.write("kill", detail=str(pid))
@@ -196,19 +206,26 @@ class Demo:
     # -- the client ---------------------------------------------------------------------------------------------
 
     async def _send_orders(self, client: RedflowClient) -> None:
-        """Send all orders, one hundred a second, and wait until each has ended."""
+        """Send all orders, one hundred a second, some of them twice, and wait until each has ended."""
         async with asyncio.TaskGroup() as group:
             for number, row in enumerate(self.inputs):
-                for _ in range(2 if number % _SENT_TWICE == _SENT_TWICE - 1 else 1):
-                    handle = await client.emit_workflow(handle_order.name, row, idempotency_key=row["order_id"])
-                    self.effects.write("emitted", run=handle.id, order=row["order_id"])
+                handle = await self._send(client, row)
                 group.create_task(self._wait_for(handle, row["order_id"]))
+                earlier = number // 2 - 1
+                # The key of an order that was refused is free again, and would rightly start a new run.
+                if number % _SENT_TWICE == _SENT_TWICE - 1 and self.orders[earlier].outcome == "fulfilled":
+                    await self._send(client, self.inputs[earlier])
                 await asyncio.sleep(1 / _PER_SECOND)
 
-    async def _wait_for(self, handle: RunHandle[object], order: str) -> None:
+    async def _send(self, client: RedflowClient, row: dict[str, str]) -> RunHandle[dict[str, str | int]]:
+        handle = await client.emit_workflow(handle_order.name, row, idempotency_key=row["order_id"])
+        self.effects.write("emitted", run=handle.id, order=row["order_id"])
+        return handle
+
+    async def _wait_for(self, handle: RunHandle[dict[str, str | int]], order: str) -> None:
         try:
-            await handle.result(timeout_ms=self._result_ms())
-            told = "succeeded"
+            output = await handle.result(timeout_ms=self._result_ms())
+            told = f"succeeded {output['paid_cents']}"
         except ResultTimeout:
             return  # nobody was told: the judge calls that order lost
         except RedflowError as exc:
@@ -228,16 +245,6 @@ class Demo:
         if self.board.ended >= self.plan.bodies:
             self._reached.set()
 
-    @contextlib.asynccontextmanager
-    async def _watching(self, client: RedflowClient) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._paint(client))]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
     async def _follow(self) -> None:
         while True:
             self._read()
@@ -252,7 +259,7 @@ class Demo:
                 self.screen.refresh()
                 await asyncio.sleep(0.1)
 
-    def _judge(self, last_words: str) -> Verdict:
+    def _judge(self, exit_code: int) -> Verdict:
         bank, outbox = Books(self.directory / "bank.jsonl"), Books(self.directory / "outbox.jsonl")
         verdict = judge(
             Evidence(
@@ -264,7 +271,20 @@ class Demo:
                 unreadable=self.effects.unreadable + bank.unreadable + outbox.unreadable,
             )
         )
-        if last_words:
-            problem = Difference("worker", "", last_words)
-            verdict = replace(verdict, differences=(*verdict.differences, problem))
-        return verdict
+        return replace(verdict, differences=(*verdict.differences, *self._worker_trouble(exit_code)))
+
+    def _worker_trouble(self, exit_code: int) -> Iterator[Difference]:
+        """What the workers themselves say went wrong."""
+        if exit_code != 0:
+            yield Difference("worker", "", f"the second worker ended with exit code {exit_code} on SIGTERM")
+        for log in sorted(self.directory.glob("*.log")):
+            lines = log.read_text(errors="replace").splitlines()
+            bad = [line for line in lines if any(word in line for word in ("Traceback", " ERROR ", " CRITICAL "))]
+            if bad:
+                yield Difference("worker", "", f"{log.name} has {len(bad)} errors, the first one: {bad[0]}")
+
+
+def _first_of(broken: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error to show: the first one in a group that is no group itself."""
+    first = broken.exceptions[0]
+    return _first_of(first) if isinstance(first, BaseExceptionGroup) else first

@@ -247,7 +247,8 @@ class RedflowClient:
         Returns:
             Whether that changed anything: False for unknown and for ended runs.
         """
-        changed = await self.engine.cancel_run(run_id, check_key(reason, what="reason") if reason else "")
+        blank = isinstance(reason, str) and not reason.strip()
+        changed = await self.engine.cancel_run(run_id, "" if blank else check_key(reason, what="reason"))
         telemetry.emit(telemetry.RUN_CANCEL_REQUESTED, run_id=run_id, changed=changed)
         return changed
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TypeVar, cast
 
-from redflow.definitions import WorkflowDefinition
+from redflow.definitions import WorkflowDefinition, validate_input_with_schema
 from redflow.domain.payload import decode, encode
 from redflow.engines.inline.engine import execute
 from redflow.engines.inline.results import InlineRunResult, InlineStepResult, InlineStepStatus
@@ -67,10 +67,9 @@ async def run_inline(
         data = decode(encode(input))
     else:
         try:
-            validate: Callable[[object], object] = getattr(schema, "model_validate")  # noqa: B009 - any such class
-            data = validate(input)
-        except Exception as exc:
-            return InlineRunResult(error=_invalid(exc))
+            data = await validate_input_with_schema(schema, input)
+        except InputValidationError as exc:
+            return InlineRunResult(error=_with_reason(exc))
     ended = await execute(
         definition,
         data,
@@ -85,7 +84,9 @@ async def run_inline(
     return InlineRunResult(output, ended.error, ended.steps)
 
 
-def _invalid(cause: Exception) -> InputValidationError:
-    error = InputValidationError(str(cause), issues=cause)
-    error.__cause__ = cause
-    return error
+def _with_reason(error: InputValidationError) -> InputValidationError:
+    """The error with the schema's own words as its text."""
+    cause = error.issues if isinstance(error.issues, Exception) else error
+    told = InputValidationError(str(cause), issues=error.issues)
+    told.__cause__ = cause
+    return told

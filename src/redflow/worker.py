@@ -96,8 +96,9 @@ async def start_worker(options: StartWorkerOptions) -> WorkerHandle:
         >>> worker = await start_worker(StartWorkerOptions(app="shop", concurrency=10))
         >>> await worker.stop()
     """
-    app = checked_app(options.app, "start_worker: options.app") if options.app else checked_app("", "start_worker")
-    worker = WorkerHandle(options, app)
+    if not isinstance(options.app, str) or not options.app.strip():
+        raise ValueError("start_worker requires a non-empty options.app")
+    worker = WorkerHandle(options, checked_app(options.app, "start_worker"))
     try:
         await worker._start()
     except BaseException:
@@ -156,7 +157,9 @@ class WorkerHandle:
             lambda: self._claimer.wants_idle_mark(),
             self._settled,
         )
-        self._executor = Executor(self._writer, self._registry.get, self._threads, self._slot_freed)
+        self._executor = Executor(
+            self._writer, self._registry.get, self._threads, self._slot_freed, lambda: self._registrar.register()
+        )
         self._registrar = Registrar(
             scripts=engine.scripts,
             definitions=engine.definitions,
@@ -326,6 +329,7 @@ class WorkerHandle:
         if hasattr(self, "_leases"):
             await self._leases.stop()
         await self._hand_back_rest()
+        self._threads.close()
         await self._signals.close()
         if self._owns_redis:
             await self.client.close()

@@ -18,6 +18,7 @@ from benchmarks.harness import BenchmarkError, Figures, LoopKind, Report, Settin
 from benchmarks.load import check_one_step, check_ten_steps, emit, nothing_left, read_back, run_load
 from benchmarks.worker import run_on
 from redflow import RunState, StepState
+from redflow.engines.redis.keys import Keys
 from tests.support.servers import ServerKind
 
 _TINY: Final = Settings(n=20, reps=1, concurrency=5, seconds=0.3)
@@ -97,13 +98,17 @@ def test_wrong_or_missing_runs_are_found(redis_url: str) -> None:
     replace(runs.BENCHMARK, measure=measure).run(replace(_TINY, url=redis_url))
 
 
-def test_keys_left_behind_are_found(redis_url: str) -> None:
+def test_what_is_left_behind_is_found(redis_url: str) -> None:
     async def measure(bench: Bench) -> None:
         async with bench.world() as client:
-            await nothing_left(bench, client)
+            await nothing_left(client)
             await emit(client, workflows.ONE_STEP.name, 1, 1)
-            with pytest.raises(BenchmarkError, match="left behind"):
-                await nothing_left(bench, client)
+            with pytest.raises(BenchmarkError, match="1 runs are left"):
+                await nothing_left(client)
+            await client.reset_runs()
+            await client.connection.read("ZADD", Keys.of(client.prefix).base + "leases", 1, "0" * 32)
+            with pytest.raises(BenchmarkError, match="keys left behind are wrong: leases"):
+                await nothing_left(client)
 
     replace(runs.BENCHMARK, measure=measure).run(replace(_TINY, url=redis_url))
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
-import runpy
 import sys
+from pathlib import Path
 
 from redflow import CanceledError, RedflowError, StartWorkerOptions, create_client, start_worker
 
@@ -20,7 +21,7 @@ async def drive(name: str, text: str) -> str:
     except CanceledError:
         return "canceled"
     except RedflowError as exc:
-        return f"failed {(exc.error or {}).get('kind', exc)}"
+        return f"failed {exc if exc.error is None else exc.error['kind']}"
     finally:
         await worker.stop()
         await client.close()
@@ -28,5 +29,6 @@ async def drive(name: str, text: str) -> str:
 
 if __name__ == "__main__":
     file, workflow, input_text = sys.argv[1:]
-    runpy.run_path(file, run_name="workflows")
-    print("=> " + asyncio.run(drive(workflow, input_text)))
+    sys.path.insert(0, str(Path.cwd()))
+    importlib.import_module(Path(file).stem)
+    sys.stdout.write(f"=> {asyncio.run(drive(workflow, input_text))}\n")

@@ -33,7 +33,7 @@ PAGES: Final = tuple(
 )
 """Every page, by its path in the repository."""
 
-LANGUAGES: Final = ("python", "bash", "text", "json", "toml", "lua", "markdown")
+LANGUAGES: Final = ("python", "bash", "", "text", "json", "toml", "lua", "mermaid", "markdown")
 """What may stand behind a fence; the first two are executed."""
 
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\S*)\s*$")
@@ -107,7 +107,7 @@ def blocks_of(page: str) -> list[Block]:
                 open_block.text += line + "\n"
         elif fence is not None:
             if fence["language"] not in LANGUAGES or (fence["indent"] and fence["language"] in LANGUAGES[:2]):
-                raise PageError(f"{page}:{number}: a fence must say its language, and code must not be indented")
+                raise PageError(f"{page}:{number}: an unknown language, or code that is indented")
             open_block = Block(page, number + 1, fence["language"], "", comments)
             comments = []
         elif (comment := _COMMENT.match(line)) is not None:

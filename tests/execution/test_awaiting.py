@@ -8,61 +8,22 @@ import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from redflow.execution.awaiting import Runnable, leaves
+from tests.support.tasks import (
+    PASSES,
+    Future,
+    Task,
+    as_coroutine,
+    at_rest,
+    end_all,
+    is_about_to_run,
+    rest,
+    seen,
+    start,
+)
 
-Future = asyncio.Future[None]
-Task = asyncio.Task[object]
 Construct = Callable[[Awaitable[object]], Awaitable[object]]
-
-PASSES = 50
-"""More passes of the loop than any of these constructs needs to come to rest."""
-
-
-def is_about_to_run(task: Task) -> bool:
-    return any(isinstance(leaf, Runnable) for leaf in leaves(task))
-
-
-async def at_rest(main: Awaitable[object]) -> Task:
-    """A task, once it and all below it wait, or have ended."""
-    task = start(main)
-    await rest(task)
-    return task
-
-
-def start(main: Awaitable[object]) -> Task:
-    """A task whose error is looked at, so that asyncio does not complain of it."""
-    task = asyncio.create_task(_as_coroutine(main))
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return task
-
-
-async def rest(task: Task) -> None:
-    for _ in range(PASSES):
-        if not is_about_to_run(task):
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("the task does not come to rest")
-
-
-async def _as_coroutine(main: Awaitable[object]) -> object:
-    return await main
-
-
-async def end_all(futures: list[Future]) -> None:
-    """Cancel every future and task that is left, and look at every error."""
-    for future in futures:
-        future.cancel()
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*futures, *tasks, return_exceptions=True)
-
-
-def seen(task: Task) -> set[Future | Runnable]:
-    return set(leaves(task))
+Pair = Callable[[Awaitable[object], Awaitable[object]], Awaitable[None]]
 
 
 @pytest.fixture
@@ -89,7 +50,7 @@ class WithAwait:
         self.below = below
 
     def __await__(self) -> Generator[object, None, object]:
-        return (yield from _as_coroutine(self.below).__await__())
+        return (yield from as_coroutine(self.below).__await__())
 
 
 async def own_awaitable(below: Awaitable[object]) -> object:
@@ -98,7 +59,7 @@ async def own_awaitable(below: Awaitable[object]) -> object:
 
 @types.coroutine
 def old_style(below: Awaitable[object]) -> Generator[object, None, object]:
-    return (yield from _as_coroutine(below).__await__())
+    return (yield from as_coroutine(below).__await__())
 
 
 async def task_of_its_own(below: Awaitable[object]) -> object:
@@ -118,7 +79,7 @@ async def gathered_with_errors(below: Awaitable[object]) -> object:
 
 async def in_task_group(below: Awaitable[object]) -> object:
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(_as_coroutine(below))
+        task = group.create_task(as_coroutine(below))
     return task.result()
 
 
@@ -160,7 +121,7 @@ async def in_async_generator(below: Awaitable[object]) -> object:
     async def generator() -> AsyncIterator[object]:
         yield await below
 
-    return [item async for item in generator()][0]
+    return await anext(generator())
 
 
 CLEAR: list[Construct] = [
@@ -222,8 +183,8 @@ async def test_an_error_on_its_way_up_is_seen_until_it_arrives(construct: Constr
 
 async def group_of_two(first: Awaitable[object], second: Awaitable[object]) -> None:
     async with asyncio.TaskGroup() as group:
-        group.create_task(_as_coroutine(first))
-        group.create_task(_as_coroutine(second))
+        group.create_task(as_coroutine(first))
+        group.create_task(as_coroutine(second))
 
 
 async def wait_of_two(first: Awaitable[object], second: Awaitable[object]) -> None:
@@ -247,7 +208,7 @@ async def group_in_wait(first: Awaitable[object], second: Awaitable[object]) -> 
     await wait_of_two(group_of_two(first, second), shielded(first))
 
 
-PAIRS: list[Callable[[Awaitable[object], Awaitable[object]], Awaitable[None]]] = [
+PAIRS: list[Pair] = [
     group_of_two,
     wait_of_two,
     gather_of_two,
@@ -259,9 +220,7 @@ pair = pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.__name__)
 
 
 @pair
-async def test_all_leaves_are_found(
-    pair: Callable[[Awaitable[object], Awaitable[object]], Awaitable[None]], wait: Future
-) -> None:
+async def test_all_leaves_are_found(pair: Pair, wait: Future) -> None:
     other: Future = asyncio.get_running_loop().create_future()
     task = await at_rest(pair(wait, other))
     assert seen(task) == {wait, other}
@@ -278,9 +237,7 @@ async def test_all_leaves_are_found(
 
 
 @pair
-async def test_a_failure_beside_a_wait_is_no_sleep(
-    pair: Callable[[Awaitable[object], Awaitable[object]], Awaitable[None]], wait: Future
-) -> None:
+async def test_a_failure_beside_a_wait_is_no_sleep(pair: Pair, wait: Future) -> None:
     other: Future = asyncio.get_running_loop().create_future()
     task = await at_rest(pair(wait, other))
     other.set_exception(LookupError("failed"))
@@ -341,7 +298,7 @@ async def a_sleep() -> None:
 )
 @pair
 async def test_something_that_is_no_wait_is_a_leaf(
-    pair: Callable[[Awaitable[object], Awaitable[object]], Awaitable[None]],
+    pair: Pair,
     other: Callable[[], Awaitable[None]],
     wait: Future,
 ) -> None:
@@ -381,8 +338,9 @@ async def test_tasks_that_are_not_awaited_are_not_looked_at(wait: Future) -> Non
         await wait
 
     task = await at_rest(main())
+    await rest(background[0])
     assert seen(task) == {wait}
-    background[0].cancel()
+    assert not background[0].done()
 
 
 async def test_a_group_whose_body_still_runs_is_not_looked_at(wait: Future) -> None:
@@ -410,7 +368,7 @@ async def test_a_task_that_was_not_started_is_about_to_run(wait: Future) -> None
 
 async def test_a_task_between_two_passes_is_about_to_run() -> None:
     async def busy() -> None:
-        while True:
+        for _ in range(PASSES):
             await asyncio.sleep(0)
 
     task = start(busy())
@@ -418,76 +376,3 @@ async def test_a_task_between_two_passes_is_about_to_run() -> None:
         await asyncio.sleep(0)
         assert is_about_to_run(task)
     task.cancel()
-
-
-# -- trees of constructs ------------------------------------------------------------------------------------------
-
-# A tree is a number, which stands for a future, or a construct over trees.
-Tree = int | tuple[str, "list[Tree]"]
-TREES: st.SearchStrategy[Tree] = st.recursive(
-    st.integers(0, 3),
-    lambda below: st.tuples(
-        st.sampled_from(
-            ["gather", "gather-errors", "group", "wait-all", "wait-first", "shield", "wait-for", "task"]
-        ),
-        st.lists(below, min_size=1, max_size=3),
-    ),
-    max_leaves=8,
-)
-
-
-async def grow(tree: Tree, futures: list[Future]) -> object:
-    if isinstance(tree, int):
-        return await asyncio.shield(futures[tree])
-    kind, parts = tree
-    below = [grow(part, futures) for part in parts]
-    if kind == "gather":
-        return await asyncio.gather(*below)
-    if kind == "gather-errors":
-        return await asyncio.gather(*below, return_exceptions=True)
-    if kind == "group":
-        async with asyncio.TaskGroup() as group:
-            return [group.create_task(one) for one in below]
-    tasks = [start(one) for one in below]
-    if kind == "wait-all":
-        return await asyncio.wait(tasks)
-    if kind == "wait-first":
-        return await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in tasks:
-        if kind == "shield":
-            await asyncio.shield(task)
-        elif kind == "wait-for":
-            await asyncio.wait_for(task, 60)
-        else:
-            await task
-    return None
-
-
-async def _check_tree(tree: Tree, ends: list[tuple[int, bool]]) -> None:
-    loop = asyncio.get_running_loop()
-    futures: list[Future] = [loop.create_future() for _ in range(4)]
-    task = start(grow(tree, futures))
-    for index, fails in [(0, False), *ends]:
-        for _ in range(PASSES):
-            before = seen(task)
-            if not any(isinstance(leaf, Runnable) for leaf in before):
-                break
-            await asyncio.sleep(0)
-        # At rest means at rest: what is awaited are open futures, and no pass of the loop changes anything.
-        for _ in range(PASSES):
-            await asyncio.sleep(0)
-        assert seen(task) == before
-        assert before <= {future for future in futures if not future.done()}
-        assert bool(before) is not task.done()
-        if not futures[index].done():
-            if fails:
-                futures[index].set_exception(LookupError())
-            else:
-                futures[index].set_result(None)
-    await end_all(futures)
-
-
-@settings(max_examples=150, deadline=None)
-@given(tree=TREES, ends=st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=5))
-def test_rest_is_rest_in_any_tree(tree: Tree, ends: list[tuple[int, bool]]) -> None:
-    asyncio.run(_check_tree(tree, ends))

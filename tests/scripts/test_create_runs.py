@@ -57,12 +57,11 @@ async def test_a_time_that_is_over_means_now(bench: Bench, run_at: int) -> None:
 
 
 async def test_only_the_earliest_time_is_told_to_the_promoters(bench: Bench) -> None:
-    ear = await bench.subscribe("timers")
     await bench.register_workflow()
-    for delay in (100, 200, 50):
-        await bench.create(run_at_ms=T0 + delay)
-    assert await ear.heard() == [("timers", str(T0 + 100)), ("timers", str(T0 + 50))]
-    await ear.close()
+    async with bench.listening("timers") as ear:
+        for delay in (100, 200, 50):
+            await bench.create(run_at_ms=T0 + delay)
+        assert await ear.heard() == [("timers", str(T0 + 100)), ("timers", str(T0 + 50))]
 
 
 async def test_a_run_of_a_workflow_that_nobody_registered_is_parked(bench: Bench) -> None:
@@ -214,12 +213,11 @@ async def test_an_idle_worker_is_rung(bench: Bench) -> None:
     await bench.serve()
     assert (await bench.claim()).runs == []
     assert (await bench.values())["idle:app:q"] == {"w1"}
-    ear = await bench.subscribe("worker:w1")
-    await bench.create()
-    await bench.create()
-    assert await ear.heard() == [("worker:w1", "bell")]  # once: it is idle no more
+    async with bench.listening("worker:w1") as ear:
+        await bench.create()
+        await bench.create()
+        assert await ear.heard() == [("worker:w1", "bell")]  # once: it is idle no more
     assert "idle:app:q" not in await bench.values()
-    await ear.close()
 
 
 async def test_the_servers_clock_is_the_default(bench: Bench) -> None:

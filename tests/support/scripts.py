@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
@@ -164,6 +165,25 @@ class Bench:
         _, reasons = await self.scripts.settle([item], WORKER, [QUEUE], idle=False)
         return reasons
 
+    async def refused_leases(self) -> dict[str, Lease]:
+        """Leases that give no right to write any more, by the reason that a verb gives."""
+        over, settled, old, released = [await self.running() for _ in range(4)]
+        await self.settle(over)
+        self.now += RETENTION_MS
+        assert await self.scripts.purge(None, 10) == 1
+        await self.settle(settled)
+        await self.scripts.release([old, released])
+        assert [run.lease.run_id for run in (await self.claim(1)).runs] == [released.run_id]
+        newer = await self.claimed(old.run_id)
+        return {
+            "gone": over,
+            "settled": settled,
+            "stale": old,
+            "stale (token)": replace(newer, token="w1.guessed"),
+            "stale (fence)": replace(newer, fence=newer.fence + 1),
+            "stale (released)": released,
+        }
+
     # -- looking ------------------------------------------------------------------------------------------------
 
     async def read(self, *command: Argument) -> Reply:
@@ -194,13 +214,14 @@ class Bench:
         """The members of a sorted set, in order."""
         return [as_text(member) for member in as_list(await self.read("ZRANGE", f"@{zset}", 0, -1))]
 
-    async def subscribe(self, *channels: str) -> Ear:
+    @asynccontextmanager
+    async def listening(self, *channels: str) -> AsyncIterator[Ear]:
         """Listen to channels, given by their names below the base."""
-        pubsub = self._redis.pubsub()
-        await pubsub.subscribe(*[self.keys.base + channel for channel in channels])
-        for _ in channels:
-            await pubsub.get_message(timeout=10)
-        return Ear(self, pubsub, channels[0])
+        async with self._redis.pubsub() as pubsub:
+            await pubsub.subscribe(*[self.keys.base + channel for channel in channels])
+            for _ in channels:
+                await pubsub.get_message(timeout=10)
+            yield Ear(self, pubsub, channels[0])
 
     async def close(self) -> None:
         """Check the invariants, remove the keys and close the connection."""
@@ -233,14 +254,10 @@ class Ear:
                 return said
             said.append((channel[len(base) :], text))
 
-    async def close(self) -> None:
-        """Stop listening."""
-        await self._pubsub.aclose()
-
 
 def settlement(
     lease: Lease,
-    outcome: str,
+    outcome: str = "succeeded",
     payload: bytes = b"1",
     *,
     due: int | None = None,

@@ -10,7 +10,7 @@ import typer
 
 from redflow.cli import output
 from redflow.cli.dev import dev
-from redflow.cli.exits import REFUSED, Refused
+from redflow.cli.exits import INTERRUPTED, REFUSED, Refused
 from redflow.cli.run import run
 from redflow.cli.server import server
 from redflow.cli.version import version
@@ -21,7 +21,7 @@ P = ParamSpec("P")
 app = typer.Typer(
     help="Durable workflows in plain Python, with their state in Redis.",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     # A traceback of ours is a bug; with the values of variables it might show a password.
     pretty_exceptions_enable=False,
 )
@@ -37,6 +37,8 @@ def _answering(command: Callable[P, int]) -> Callable[P, None]:
         except Refused as exc:
             output.refusal(str(exc))
             code = REFUSED
+        except KeyboardInterrupt:
+            code = INTERRUPTED
         raise typer.Exit(code)
 
     return answered

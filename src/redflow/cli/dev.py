@@ -40,7 +40,7 @@ def dev(
     directory: Directory = Path(".redflow"),
     port: Annotated[
         int | None,
-        typer.Option(min=1, max=65535, help="Port of the server. [dim]Default: 6379 if it is free, else any.[/]"),
+        typer.Option(min=1, max=65535, help="Port of the server. Default: 6379 if it is free, else any."),
     ] = None,
     url: DevUrl = None,
     prefix: Prefix = None,

@@ -22,6 +22,10 @@ from redflow.cli.exits import Refused
 from redflow.cli.wire import ModuleName, NotStarted
 
 _OURS: Final = (__file__, importlib.__file__)
+_PACKAGE: Final = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
+_INSTALLATION: Final = tuple(
+    os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib", "purelib", "platlib")
+)
 
 
 # --- in the command: what is meant ------------------------------------------------------------------------------
@@ -126,7 +130,8 @@ def _broken(module: ModuleName, exc: BaseException) -> NotStarted:
 def _place(exc: BaseException, frames: list[traceback.FrameSummary]) -> str:
     if isinstance(exc, SyntaxError) and exc.filename is not None:
         return f" ({_shown(exc.filename)}, line {exc.lineno})"
-    return f" ({_shown(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
+    users = [frame for frame in frames if not frame.filename.startswith(_PACKAGE)]
+    return f" ({_shown(users[-1].filename)}, line {users[-1].lineno})" if users else ""
 
 
 def _shown(file: str) -> str:
@@ -161,14 +166,5 @@ def _imported_files() -> list[str]:
     return [os.path.abspath(file) for file in files if isinstance(file, str) and file.endswith(".py")]
 
 
-_INSTALLATION: Final = tuple(
-    os.path.join(directory, "")
-    for directory in (
-        *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
-        os.path.dirname(os.path.dirname(__file__)),
-    )
-)
-
-
 def _is_installed(file: str) -> bool:
-    return file.startswith(_INSTALLATION) or f"{os.sep}site-packages{os.sep}" in file
+    return file.startswith((*_INSTALLATION, _PACKAGE)) or f"{os.sep}site-packages{os.sep}" in file

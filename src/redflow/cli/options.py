@@ -12,7 +12,7 @@ from redflow import config
 from redflow.cli.exits import Refused, refusals
 from redflow.cli.modules import default_app, locate
 from redflow.cli.wire import ModuleName
-from redflow.client import RedflowClient, create_client
+from redflow.client import RedflowClient, checked_app, create_client
 
 
 class LogLevel(StrEnum):
@@ -27,14 +27,14 @@ class LogLevel(StrEnum):
 Modules = Annotated[
     list[str],
     typer.Argument(
-        metavar="MODULE...",
-        help="Where the workflows are: [bold]shop.workflows[/], or a path such as [bold]./flows.py[/].",
+        metavar="MODULE",
+        help="Where the workflows are: shop.workflows, or a path such as ./flows.py.",
         show_default=False,
     ),
 ]
 App = Annotated[
     str | None,
-    typer.Option(help="Name of the application. [dim]Default: REDFLOW_APP, else the first module's package.[/]"),
+    typer.Option(help="Name of the application. Default: REDFLOW_APP, else the first module's package."),
 ]
 Url = Annotated[
     str | None,
@@ -42,7 +42,7 @@ Url = Annotated[
         "--url",
         "--redis-url",
         help="Server to use: redis://, rediss://, unix://, redis+sentinel:// or embedded://. "
-        "[dim]Default: REDIS_URL, else redis://localhost:6379.[/]",
+        "Default: REDIS_URL, else redis://localhost:6379.",
     ),
 ]
 DevUrl = Annotated[
@@ -51,11 +51,11 @@ DevUrl = Annotated[
 ]
 Prefix = Annotated[
     str | None,
-    typer.Option(help="First part of all keys. [dim]Default: REDFLOW_PREFIX, else redflow:v1.[/]"),
+    typer.Option(help="First part of all keys. Default: REDFLOW_PREFIX, else redflow:v1."),
 ]
 Queues = Annotated[
     str | None,
-    typer.Option(metavar="A,B", help="Queues to serve. [dim]Default: those of the workflows.[/]"),
+    typer.Option(metavar="A,B", help="Queues to serve. Default: those of the workflows."),
 ]
 Concurrency = Annotated[int, typer.Option(min=1, help="Runs at a time, in each process.")]
 LeaseMs = Annotated[
@@ -77,10 +77,11 @@ def located(modules: list[str], app: str | None) -> tuple[list[ModuleName], str]
     """What the MODULE arguments mean, and the application's name.
 
     Raises:
-        Refused: a path does not exist, or a name can't be a module's.
+        Refused: a path does not exist, or a name can't be a module's or an application's.
     """
     names = [locate(module) for module in modules]
-    return names, config.resolve_app(app) or default_app(names[0])
+    with refusals():
+        return names, checked_app(config.resolve_app(app) or default_app(names[0]), "--app")
 
 
 def queue_list(queues: str | None) -> list[str] | None:

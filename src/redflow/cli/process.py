@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Final, Self
+from typing import Final
 
 from redflow.cli.signals import StopSignals, wait_first
 from redflow.cli.wire import Order, Report, WorkerSettings, report_from_json
@@ -21,6 +21,9 @@ _HURRIED_S: Final = 3.0
 
 _END_S: Final = 5.0
 """How long the end of a process may take beyond its grace periods, seconds."""
+
+OnReport = Callable[["WorkerProcess", Report], None]
+"""What is called with each report of a process."""
 
 
 class WorkerProcess:
@@ -35,7 +38,7 @@ class WorkerProcess:
         self,
         process: asyncio.subprocess.Process,
         channel: tuple[asyncio.StreamReader, asyncio.StreamWriter],
-        on_report: Callable[[Self, Report], None],
+        on_report: OnReport,
         grace_s: float,
     ) -> None:
         self.pid = process.pid
@@ -47,9 +50,7 @@ class WorkerProcess:
         self._watching = asyncio.create_task(self._watch())
 
     @classmethod
-    async def start(
-        cls, settings: WorkerSettings, on_report: Callable[[Self, Report], None], *, interactive: bool = False
-    ) -> Self:
+    async def start(cls, settings: WorkerSettings, on_report: OnReport, *, interactive: bool = False) -> WorkerProcess:
         """Start a worker process.
 
         Args:

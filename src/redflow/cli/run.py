@@ -22,14 +22,16 @@ from redflow.types import JsonData
 
 
 def run(
-    name: Annotated[str, typer.Argument(help="The workflow, as it is registered by its worker.", show_default=False)],
-    input: Annotated[str | None, typer.Option("--input", metavar="JSON", help="The input. [dim]Default: {}[/]")] = None,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The workflow, as it is registered by its worker.", show_default=False)
+    ],
+    input: Annotated[str | None, typer.Option("--input", metavar="JSON", help="The input. Default: {}")] = None,
     input_file: Annotated[
         str | None, typer.Option(metavar="FILE", help="A file with the input as JSON; - is the standard input.")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end and print the output.")] = False,
     timeout: Annotated[
-        float | None, typer.Option(min=0, help="With --wait: seconds to wait at most. [dim]Default: no limit[/]")
+        float | None, typer.Option(min=0, help="With --wait: seconds to wait at most. Default: no limit")
     ] = None,
     idempotency_key: Annotated[
         str | None, typer.Option(help="The same key gives the same run, for 7 days, unless that failed.")
@@ -103,14 +105,16 @@ async def _wait(handle: RunHandle[JsonData], timeout_s: float, as_json: bool) ->
 def _failed(run_id: str, error: dict[str, JsonData], as_json: bool) -> int:
     if as_json:
         output.json_line({"id": run_id, "status": "failed", "error": error})
-    output.run_failed(run_id, error)
+    else:
+        output.run_failed(run_id, error)
     return exits.RUN_FAILED
 
 
 def _canceled(run_id: str, exc: CanceledError, as_json: bool) -> int:
     if as_json:
-        output.json_line({"id": run_id, "status": "canceled"})
-    output.run_canceled(run_id, str(exc))
+        output.json_line({"id": run_id, "status": "canceled", "reason": str(exc)})
+    else:
+        output.run_canceled(run_id, str(exc))
     return exits.RUN_CANCELED
 
 
@@ -119,7 +123,8 @@ async def _lasts(handle: RunHandle[JsonData], timeout_s: float, as_json: bool) -
         with refusals():
             state = await handle.get_state()
         output.json_line({"id": handle.id, "status": None if state is None else state["status"]})
-    output.run_lasts(handle.id, timeout_s)
+    else:
+        output.run_lasts(handle.id, timeout_s)
     return exits.RUN_LASTS
 
 

@@ -88,6 +88,8 @@ class Supervisor:
         """
         signals = StopSignals()
         keepers = [asyncio.create_task(self._keep(signals)) for _ in range(self._processes)]
+        for keeper in keepers:
+            keeper.add_done_callback(lambda _: self._over.set())  # only a defect ends one earlier
         await wait_first(signals.first, self._over)
         if not self._over.is_set():
             self._watcher.stopping(self._settings.grace_ms / 1000)

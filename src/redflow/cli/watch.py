@@ -10,6 +10,8 @@ from typing import Final
 
 from watchfiles import PythonFilter, awatch
 
+from redflow.cli import output
+
 _LOOK_MS: Final = 500
 """When a new watch looks for what changed before it began, ms."""
 
@@ -55,7 +57,14 @@ class SourceWatch:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _watch(self) -> None:
-        directories = [directory for directory in self._directories if os.path.isdir(directory)]
+        directories = _existing(self._directories)
+        try:
+            await self._listen(directories, poll=False)
+        except (OSError, RuntimeError) as exc:  # the system's limit of watched directories, or a file system without
+            output.notice(f"changes of the source can't be notified ({exc}); looking for them instead", err=True)
+            await self._listen(directories, poll=True)
+
+    async def _listen(self, directories: list[str], *, poll: bool) -> None:
         looked_back = False
         async for changes in awatch(
             *directories,
@@ -63,6 +72,7 @@ class SourceWatch:
             recursive=False,
             rust_timeout=_LOOK_MS,
             yield_on_timeout=True,
+            force_polling=poll or None,
         ):
             files = {file for _, file in changes}
             if not looked_back:
@@ -87,9 +97,12 @@ class SourceWatch:
         return written
 
     def _source_files(self) -> Iterable[tuple[str, int]]:
-        for directory in self._directories:
-            if os.path.isdir(directory):
-                with os.scandir(directory) as entries:
-                    yield from (
-                        (e.path, e.stat().st_ctime_ns) for e in entries if e.name.endswith(".py") and e.is_file()
-                    )
+        for directory in _existing(self._directories):
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    if entry.name.endswith(".py") and entry.is_file():
+                        yield entry.path, entry.stat().st_ctime_ns
+
+
+def _existing(directories: Iterable[str]) -> list[str]:
+    return [directory for directory in directories if os.path.isdir(directory)]

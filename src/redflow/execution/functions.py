@@ -9,7 +9,7 @@ import dataclasses
 import inspect
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Final, Union
 
@@ -38,8 +38,7 @@ _facts: dict[object, FunctionFacts] = {}
 
 def function_facts(function: Callable[..., object]) -> FunctionFacts:
     """The facts of a function, from a cache where its code object allows that."""
-    code = getattr(function, "__code__", None)
-    key = (code, _annotation_key(function)) if code is not None else None
+    key = _cache_key(function)
     if key is not None and (known := _facts.get(key)) is not None:
         return known
     facts = _look_at(function)
@@ -50,9 +49,19 @@ def function_facts(function: Callable[..., object]) -> FunctionFacts:
     return facts
 
 
-def _annotation_key(function: Callable[..., object]) -> object:
-    annotation = getattr(function, "__annotations__", {}).get("return")
-    return annotation if isinstance(annotation, str | type | None) else id(annotation)
+def _cache_key(function: Callable[..., object]) -> object:
+    """What the facts depend on; None if that can't be told."""
+    # All wrappers that one decorator makes share their code: what they wrap tells them apart.
+    inner = inspect.unwrap(function)
+    codes = getattr(function, "__code__", None), getattr(inner, "__code__", None)
+    annotation = _declared(function)
+    if isinstance(annotation, str) and any(name in annotation for name in _closure(inner)):
+        return None  # the same text may name another class in another closure of the same code
+    try:
+        hash(annotation)
+    except TypeError:
+        return None
+    return None if None in codes else (codes, annotation)
 
 
 def _look_at(function: Callable[..., object]) -> FunctionFacts:
@@ -78,12 +87,39 @@ def _wants_signal(function: Callable[..., object]) -> bool:
 def _result_adapter(function: Callable[..., object]) -> TypeAdapter[object] | None:
     plain = function.func if isinstance(function, partial) else function
     try:
-        annotation = typing.get_type_hints(plain).get("return")
-    except (NameError, TypeError, AttributeError):
+        annotation = _return_annotation(plain)
+    except (NameError, TypeError, AttributeError, SyntaxError):
         return None  # an annotation that can't be resolved here promises nothing we could hold it to
+    if typing.get_origin(annotation) in (Awaitable, Coroutine):
+        annotation = typing.get_args(annotation)[-1]
     if annotation is None or not _mentions_model(annotation):
         return None
     return TypeAdapter(annotation)
+
+
+def _declared(function: Callable[..., object]) -> object:
+    """The annotation of the result as it is written; None where there is none."""
+    annotations = getattr(function, "__annotations__", None)
+    return annotations.get("return") if isinstance(annotations, dict) else None
+
+
+def _return_annotation(function: Callable[..., object]) -> type[object] | None:
+    """The type of the result, resolved alone: a parameter's type may exist for type checkers only."""
+    inner = inspect.unwrap(function)
+    holder = types.SimpleNamespace(__annotations__={"return": _declared(function)})
+    return typing.get_type_hints(holder, getattr(inner, "__globals__", {}), _closure(inner)).get("return")
+
+
+def _closure(function: Callable[..., object]) -> dict[str, object]:
+    """The variables a function has from the functions around it, as far as they are set."""
+    names = getattr(getattr(function, "__code__", None), "co_freevars", ())
+    variables: dict[str, object] = {}
+    for name, cell in zip(names, getattr(function, "__closure__", None) or (), strict=False):
+        try:
+            variables[name] = cell.cell_contents
+        except ValueError:
+            continue  # assigned later
+    return variables
 
 
 def _mentions_model(annotation: object) -> bool:

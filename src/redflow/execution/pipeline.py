@@ -29,6 +29,7 @@ from redflow.execution.attempt import UNWIND_S, Attempt
 from redflow.execution.blocking import BlockingSteps
 from redflow.execution.journal import Claim, LeaseLost
 from redflow.execution.retrying import judge
+from redflow.execution.threads import result_of
 from redflow.types import OnFailureContext, RetryPolicyContext, RetryPolicyRunContext, RunContext
 
 log = logging.getLogger("redflow")
@@ -92,8 +93,8 @@ async def _call_handler(attempt: Attempt, definition: AnyWorkflow, data: object)
     assert definition.blocking_handler is not None
     blocking = BlockingWorkflowHandlerContext(data, run, BlockingSteps(attempt, steps), attempt.signal)
     attempt.on_suspend = partial(_set_suspending, blocking)
-    attempt.thread_handler = attempt.threads.submit(partial(definition.blocking_handler, blocking))
-    return await attempt.thread_handler
+    attempt.thread_handler = attempt.threads.handlers.submit(partial(definition.blocking_handler, blocking))
+    return await result_of(attempt.thread_handler, UNWIND_S)
 
 
 def run_context(claim: Claim) -> RunContext:

@@ -37,6 +37,7 @@ from redflow.errors import (
 from redflow.execution.attempt import UNWIND_S, Attempt
 from redflow.execution.functions import FunctionFacts, function_facts
 from redflow.execution.journal import LeaseLost
+from redflow.execution.threads import result_of
 from redflow.types import CancelSignal
 
 T = TypeVar("T")
@@ -83,12 +84,15 @@ class Steps:
         if known is not None and known.due_at is not None:
             step, due = known, known.due_at
         else:
-            now = self._journal.now_ms()
+            # A wait that was open when its attempt failed goes on in the next: its due time is fixed for good.
+            interrupted = known is not None and known.kind == "sleep" and known.status == "canceled"
+            now = known.started_at if known is not None and interrupted else self._journal.now_ms()
             try:
                 due = now + resolve_delay_ms(target, now_ms=now, label=f"wait_for target of step {name!r}")
             except (ValueError, TypeError) as exc:
                 raise RedflowError(str(exc)) from exc
             step = self._open(name, known, "sleep")
+            step.started_at = now
             step.payload = str(due).encode()
         deadline = None if limit_s is None else step.started_at + int(limit_s * 1000)
         await self._sleep_until(step, due if deadline is None else min(due, deadline))
@@ -189,6 +193,7 @@ class Steps:
             if signal is not None:
                 signal.set()
             work.cancel()
+            work.add_done_callback(_forget)
             await asyncio.wait({work}, timeout=UNWIND_S)
             raise
         if done:
@@ -212,22 +217,14 @@ class Steps:
             if inspect.isgenerator(value) or inspect.isasyncgen(value):
                 raise NonRetriableError(f"step {name!r} gave a generator; return a list instead")
             return value
+        except (SystemExit, KeyboardInterrupt) as exc:
+            # A task that ends with one of these takes the event loop along, and with it every run of this worker.
+            raise NonRetriableError(f"step {name!r} raised {type(exc).__name__}: {exc}") from exc
         finally:
             _current_step.reset(token)
 
     async def _in_thread(self, function: Callable[[], object]) -> object:
-        """A thread can't be cancelled: after the signal it has a moment to end, then it is given up."""
-        future = self._attempt.threads.submit(function)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            if not future.done():
-                await asyncio.wait({future}, timeout=UNWIND_S)
-            if future.done() and not future.cancelled():
-                future.exception()
-            else:
-                future.cancel()
-            raise
+        return await result_of(self._attempt.threads.submit(function), UNWIND_S)
 
     # -- endings ------------------------------------------------------------------------------------------------
 

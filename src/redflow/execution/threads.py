@@ -28,11 +28,19 @@ class ThreadPool:
         self._busy = 0
         self.stuck = 0
         """Functions that were given up by their step but still run."""
+        self._handlers: ThreadPool | None = None
+
+    @property
+    def handlers(self) -> ThreadPool:
+        """A pool of the same size for handlers: they wait for steps, which must not wait for their places."""
+        if self._handlers is None:
+            self._handlers = ThreadPool(self.size)
+        return self._handlers
 
     @property
     def exhausted(self) -> bool:
-        """Whether every place is taken by a function that was given up."""
-        return self.stuck >= self.size
+        """Whether every place, for steps or for handlers, is taken by a function that was given up."""
+        return self.stuck >= self.size or (self._handlers is not None and self._handlers.exhausted)
 
     def submit(self, function: Callable[[], object]) -> asyncio.Future[object]:
         """Run a function in a thread, with a copy of the caller's context variables.
@@ -105,6 +113,8 @@ class ThreadPool:
             threads, self._threads = self._threads, 0
         for _ in range(threads):
             self._work.put(None)
+        if self._handlers is not None:
+            self._handlers.close()
 
     def _spawn(self) -> None:
         try:
@@ -127,3 +137,20 @@ class ThreadPool:
             finally:
                 with self._lock:
                     self._busy -= 1
+
+
+async def result_of(future: asyncio.Future[object], unwind_s: float) -> object:
+    """What a function in a thread returns.
+
+    A thread can't be cancelled: once this call is, the function has `unwind_s` seconds to end, then it is given up.
+    """
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        if not future.done():
+            await asyncio.wait({future}, timeout=unwind_s)
+        if future.done() and not future.cancelled():
+            future.exception()
+        else:
+            future.cancel()
+        raise

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from redflow import telemetry
 from redflow.definitions import AnyWorkflow
-from redflow.domain.outcome import Outcome
+from redflow.domain.outcome import Failed, HandedBack, Outcome
+from redflow.domain.payload import pack
 from redflow.engines.redis.journal import JournalWriter, RedisJournal, load_big
 from redflow.engines.redis.records import claim_of
-from redflow.engines.redis.runs import ClaimedRun, Lease
-from redflow.errors import RedflowError, UnknownWorkflowError
+from redflow.engines.redis.runs import ClaimedRun, Lease, Settlement
+from redflow.errors import ConnectionError, RedflowError, make_error_json
 from redflow.execution.attempt import UNWIND_S, Attempt, Interruption
 from redflow.execution.durable_steps import DurableSteps
 from redflow.execution.journal import Claim, LeaseLost
@@ -48,6 +49,7 @@ class Executor:
         find: name -> definition, None if this worker doesn't know it.
         threads: for plain functions.
         on_free: called when a slot becomes free.
+        on_unknown: tells Redis anew which workflows this worker knows.
     """
 
     def __init__(
@@ -56,18 +58,26 @@ class Executor:
         find: Callable[[str], AnyWorkflow | None],
         threads: ThreadPool,
         on_free: Callable[[], None],
+        on_unknown: Callable[[], Awaitable[None]],
     ) -> None:
         self._writer = writer
         self._find = find
         self._threads = threads
         self._on_free = on_free
+        self._on_unknown = on_unknown
         self.held: dict[str, Held] = {}
         self.progress = 0
         """Grows with every run that leaves its slot; the watchdog looks at it."""
 
     def start(self, run: ClaimedRun) -> None:
         """Execute a claimed run."""
-        claim = claim_of(run)
+        try:
+            claim = claim_of(run)
+        except (ValueError, KeyError) as exc:
+            log.error("run %s fails: its record is broken: %r", run.lease.run_id, exc)
+            error = pack(make_error_json(RedflowError(f"the stored record of the run is broken: {exc!r}")).encode())
+            self._writer.settlements.send(Settlement(run.lease, "failed", error, None, "", b"", ()))
+            return
         _tell(telemetry.RUN_CLAIMED, claim)
         attempt: Attempt
 
@@ -118,12 +128,18 @@ class Executor:
             await self._fetch_big(run, attempt)
             definition = self._find(attempt.claim.workflow)
             if definition is None:
-                raise UnknownWorkflowError(attempt.claim.workflow)
+                # The registry has changed: say so, then let a worker that knows the workflow have the run.
+                log.warning("run %s is handed back: its workflow is unknown here by now", attempt.claim.run_id)
+                await self._on_unknown()
+                return HandedBack()
             return await attempt_outcome(attempt, definition, journal)
-        except LeaseLost as exc:
+        except (LeaseLost, ConnectionError) as exc:
             log.warning("run %s was lost: %s", attempt.claim.run_id, exc)
             attempt.interrupt("lost")
             return None
+        except Exception as exc:
+            log.exception("run %s fails: it can't be executed", attempt.claim.run_id)
+            return interrupted_outcome(attempt) or Failed(pack(make_error_json(exc).encode()))
 
     async def _fetch_big(self, run: ClaimedRun, attempt: Attempt) -> None:
         """Inputs and decided failures over 32 KiB lie in the run's second hash."""

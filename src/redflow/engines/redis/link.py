@@ -93,7 +93,7 @@ class Link:
             while self._outbox and not self._closed:
                 try:
                     connection = self._connection or await self._open()
-                except (LinkLost, AuthenticationError) as exc:
+                except Exception as exc:  # whatever it is (a server too old, say), those who wait must hear of it
                     self._fail_outbox(exc)
                     return
                 batch, self._outbox = self._outbox, []
@@ -114,7 +114,7 @@ class Link:
         except AuthenticationError:
             raise
         except (TimeoutError, RedisError, OSError) as exc:
-            raise LinkLost(str(exc), sent=False) from exc
+            raise LinkLost(str(exc) or "it did not answer in time", sent=False) from exc
         self._connection = connection
         self._reader = asyncio.get_running_loop().create_task(self._read_replies(connection))
         return connection

@@ -35,6 +35,7 @@ class Results:
         self._waits: dict[str, set[asyncio.Future[RunEnd | None]]] = {}
         self._signals: Signals | None = None
         self._opening = asyncio.Lock()
+        self._closed = False
 
     async def end_of(self, run_id: str, timeout_s: float) -> RunEnd | None:
         """How the run ended; None when it hasn't within `timeout_s` seconds.
@@ -75,13 +76,15 @@ class Results:
                 self._forget(stored, future)
 
     async def close(self) -> None:
-        """Stop listening."""
+        """Stop listening; the waits that are left look once more, and fail if the connection is closed."""
+        self._closed = True
         if self._signals is not None:
             await self._signals.close()
             self._signals = None
+        self._look_again()
 
     async def _listen(self) -> None:
-        if self._signals is not None and self._signals.alive:
+        if self._closed or (self._signals is not None and self._signals.alive):
             return
         async with self._opening:
             if self._signals is None:

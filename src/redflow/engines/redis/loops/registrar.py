@@ -68,6 +68,8 @@ class Registrar:
         self._workflows = workflows
         self._alive_ms = alive_ms
         self._started_at: int | None = None
+        self._told: set[str] = set()
+        """The workflows that Redis was told this worker knows."""
 
     async def register(self) -> None:
         """Make this worker known."""
@@ -77,17 +79,12 @@ class Registrar:
             "host": platform.node(),
             "pid": os.getpid(),
         }
-        args: list[Argument] = [
-            SERVER_TIME,
-            self._worker,
-            self._alive_ms,
-            self._app,
-            orjson.dumps(info),
-            *(definition.name for definition in self._workflows()),
-        ]
+        names = [definition.name for definition in self._workflows()]
+        args: list[Argument] = [SERVER_TIME, self._worker, self._alive_ms, self._app, orjson.dumps(info), *names]
         scripts = self._scripts
         now, _epoch = as_list(await scripts.connection.call(REGISTER_WORKER, scripts.keys.base, args))
         self._clock.observe(as_int(now))
+        self._told = set(names)
         if self._started_at is None:
             self._started_at = as_int(now)
 
@@ -111,10 +108,10 @@ class Registrar:
                 log.warning("the registry could not be mended: %s", exc)
 
     async def mend(self) -> None:
-        """Write the metadata again where it is missing or tells another queue or app."""
+        """Write the metadata again where it is missing or tells another queue or app, or the registry has changed."""
         workflows = list(self._workflows())
         unlike, cascade = await self._definitions.chores(workflows, self._app)
-        if unlike:
+        if unlike or self._told != {definition.name for definition in workflows}:
             await self.register()
             await self.sync()
         while cascade:

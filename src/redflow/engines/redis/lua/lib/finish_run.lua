@@ -1,5 +1,5 @@
 -- The end of a run, whoever decides it: status, time, result, retention, waiters, and its slot for the next.
--- run = {workflow, status, created}; payload = output or error as stored (nil for a canceled run).
+-- run = {workflow, status, created}; payload = output or error; that of a canceled run is dropped.
 -- include: set_status
 -- include: store_payload
 -- include: tell_waiters
@@ -19,7 +19,7 @@ local function finish_run(base, id, run, to, payload, now, retention)
   end
   redis.call('RPUSH', base .. 'expiry:' .. retention, id)
   redis.call('SADD', base .. 'retentions', retention)
-  tell_waiters(base, id, to, payload)
-  resolve_awaiters(base, id, to, payload)
+  tell_waiters(base, id, to, to ~= 'canceled' and payload or nil)
+  resolve_awaiters(base, id, to, to ~= 'canceled' and payload or nil)
   if run.status == 'running' then hand_over(base, run.workflow) end
 end

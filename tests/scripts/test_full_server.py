@@ -1,0 +1,99 @@
+"""A server at maxmemory takes nothing new, and everything that it has comes to its end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+
+import pytest
+
+from redflow.errors import QueueFullError
+from tests.support.scripts import ERROR, LEASE_MS, QUEUE, RETENTION_MS, T0, WORKER, Bench, settlement, step
+from tests.support.servers import ServerOptions, ServerProcess
+
+StartServer = Callable[[ServerOptions], ServerProcess]
+
+
+@pytest.fixture
+async def bench(private_server: StartServer, prefix: str) -> AsyncIterator[Bench]:
+    """A bench on a server that a test may fill."""
+    bench = Bench(private_server(ServerOptions()).url, prefix)
+    yield bench
+    await bench.read("CONFIG", "SET", "maxmemory", 0)
+    await bench.close()
+
+
+async def fill(bench: Bench) -> None:
+    """From now on the server refuses whatever needs memory."""
+    await bench.read("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    await bench.read("CONFIG", "SET", "maxmemory", 1)
+    with pytest.raises(QueueFullError):
+        await bench.read("SET", "anything", "1")
+
+
+async def test_new_runs_are_refused_whole(bench: Bench) -> None:
+    await bench.register_workflow()
+    await fill(bench)
+    before = await bench.values()
+    orders = [replace(bench.order(), idempotency_key="k"), replace(bench.order(), run_at_ms=T0 + 9)]
+    with pytest.raises(QueueFullError, match=r"out of memory; create_runs was refused whole"):
+        await bench.scripts.create(orders, None)
+    assert await bench.values() == before
+
+
+async def test_who_asks_again_for_a_run_that_is_there_gets_it(bench: Bench) -> None:
+    await bench.register_workflow()
+    order = replace(bench.order(), idempotency_key="k")
+    await bench.scripts.create([order], None)
+    await fill(bench)
+    assert await bench.scripts.create([order], None) == [("created", order.run_id)]
+    other = replace(order, run_id="f" * 32)
+    assert await bench.scripts.create([other], None) == [("found", order.run_id)]
+
+
+async def test_what_is_there_is_drained(bench: Bench) -> None:
+    await bench.serve("w", "other")
+    created = [await bench.create() for _ in range(6)]
+    later = await bench.create(run_at_ms=T0 + 5)
+    await fill(bench)
+    bench.now += 5
+    assert (await bench.scripts.promote(10))[2] == 1
+    leases = {run.lease.run_id: run.lease for run in (await bench.claim()).runs}
+    assert leases.keys() == {*created, later}
+    one, two, three, four, five, six = (leases[run] for run in created)
+    assert await bench.scripts.record([step(one)]) == {}
+    items = [settlement(one), settlement(two, "retry", ERROR, due=T0 + 6), settlement(three, "suspended", due=T0 + 6)]
+    assert (await bench.scripts.settle(items, WORKER, [QUEUE], idle=True))[1] == {}
+    assert await bench.scripts.decide_failure(four, ERROR) == "ok"
+    assert await bench.scripts.cancel(five.run_id, "") == "requested"
+    assert await bench.scripts.cancel(two.run_id, "") == "canceled"
+    assert await bench.scripts.release([five, six]) == 2
+    bench.now += 10
+    assert await bench.scripts.renew(WORKER, LEASE_MS, 60_000, [four], patience_s=1) == (bench.now, 2, {})
+    bench.now += LEASE_MS
+    assert (await bench.scripts.recover(10, b"{}"))[2] == 2
+    await bench.scripts.pass_bell(WORKER, [QUEUE])
+    await bench.scripts.promote(10)
+    for run in (await bench.claim()).runs:
+        await bench.settle(run.lease, "failed", ERROR)
+    statuses = [await bench.field(run, "s") for run in (*created, later)]
+    assert statuses == ["succeeded", "canceled", "failed", "failed", "canceled", "failed", "failed"]
+    bench.now += RETENTION_MS
+    assert await bench.scripts.purge(None, 100) == 7
+
+
+async def test_workers_come_and_go(bench: Bench) -> None:
+    await bench.serve("w")
+    parked = await bench.create("new", queue="q")
+    await bench.register_workflow("lost")
+    stray = await bench.create("lost")
+    await bench.claim()
+    await fill(bench)
+    await bench.register_worker("new", worker="w2")
+    assert await bench.register_workflow("new") == ["ok"]
+    assert [run.lease.run_id for run in (await bench.claim(worker="w2")).runs] == [parked]
+    assert await bench.scripts.fail_strays(QUEUE, "lost", 0, 10, b"{}") == 0  # known still
+    assert await bench.remove_workflows("w", "new") == ["lost"]
+    assert await bench.scripts.fail_strays(QUEUE, "lost", 0, 10, b"{}") == 1
+    assert await bench.field(stray, "s") == "failed"
+    assert await bench.unregister_worker(QUEUE, worker="w2") == "ok"
