@@ -224,13 +224,23 @@ class EmittedEvent(TypedDict):
 
 
 class WorkflowCronMeta(TypedDict):
-    """A cron trigger as it is registered; `next_run_at` is in epoch milliseconds."""
+    """A cron trigger as it is registered. Times are epoch milliseconds.
+
+    `timezone` is always an IANA name. The rest tells what became of its ticks, once there is something to tell:
+    `skipped` counts those that found too many unfinished runs, `missed` those when no worker was there in time.
+    """
 
     expression: str
     timezone: NotRequired[str]
     input: NotRequired[JsonData]
     id: NotRequired[str]
     next_run_at: NotRequired[int]
+    last_run_at: NotRequired[int]
+    last_run_id: NotRequired[str]
+    skipped: NotRequired[int]
+    last_skipped_at: NotRequired[int]
+    missed: NotRequired[int]
+    last_missed_at: NotRequired[int]
 
 
 class WorkflowEventMeta(TypedDict):

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from redflow import config, telemetry
+from redflow.debouncing import checked_debounce, find_debounce
 from redflow.default import get_default_client, set_default_client
 from redflow.definitions import validate_input_with_schema
 from redflow.domain.names import check_key, check_name, check_prefix
@@ -26,7 +27,7 @@ from redflow.engines.redis.sources import AnyRedis, EmbeddedUse, address_of, ope
 from redflow.errors import CanceledError, RedflowError, TimeoutError
 from redflow.execution.failures import run_failure
 from redflow.handle import RunHandle
-from redflow.registry import WorkflowRegistry
+from redflow.registry import WorkflowRegistry, get_default_registry
 from redflow.types import (
     TERMINAL_STATUSES,
     AttemptTrace,
@@ -120,8 +121,11 @@ class RedflowClient:
         self.app = app
         self.run_history_retention_ms = config.resolve_retention_ms(run_history_retention_ms)
         self.connection = Connection(clone_of(redis, Keys.of(prefix).base), address_of(redis))
-        self.engine: Engine = RedisEngine(self.connection, prefix, self.run_history_retention_ms)
+        self.engine: Engine = RedisEngine(
+            self.connection, prefix, self.run_history_retention_ms, config.local_zone
+        )
         self._embedded: EmbeddedUse | None = None
+        self._registry: WorkflowRegistry | None = None
 
     async def close(self) -> None:
         """Close all connections, those of the given Redis client too."""
@@ -154,6 +158,7 @@ class RedflowClient:
 
         Raises:
             UnknownWorkflowError: nobody registered that name; `near_names` has those that look like it.
+            ValueError: the workflow is debounced and its key function returns no key; what it raises is passed on.
             TypeError, ValueError: the input is not JSON; the message names the path.
             ValueError: another argument is none; the message names it.
             PayloadTooLargeError: the input is larger than 4 MiB.
@@ -187,7 +192,8 @@ class RedflowClient:
         Args:
             workflow_name: with `queue_override` it need not be registered yet: the run waits until it is.
             input: see `emit_workflow`.
-            debounce: not served in this version; anything but None is refused.
+            debounce: key and times of the debounce; None means what the definition says, where this process knows it,
+                else the first worker that sees the run.
             idempotency_key: see `emit_workflow`.
             idempotency_ttl: see `emit_workflow`.
             run_at: see `emit_workflow`.
@@ -195,10 +201,8 @@ class RedflowClient:
             max_attempts_override: attempts, the first included, in place of the registered number or 3.
             parent_run_id: see `emit_workflow`.
         """
-        if debounce is not None:
-            raise ValueError(
-                f"workflow {workflow_name!r} sets debounce, which this version of redflow doesn't serve yet"
-            )
+        if debounce is None:
+            debounce = await find_debounce(workflow_name, input, (self._registry, get_default_registry()))
         now_ms = int(time.time() * 1000)
         order = build_order(
             new_run_id(now_ms, secrets.randbits(62)),
@@ -212,7 +216,7 @@ class RedflowClient:
             max_attempts=max_attempts_override,
             parent_run_id=parent_run_id,
         )
-        run_id = await self.engine.start_run(order, self.app)
+        run_id = await self.engine.start_run(order, self.app, checked_debounce(debounce))
         telemetry.emit(telemetry.RUN_CREATED, run_id=run_id, workflow=order.workflow)
         return self.make_run_handle(run_id)
 
@@ -414,6 +418,7 @@ class RedflowClient:
         Raises:
             ValueError: `app` is blank, a workflow belongs to another live app, or an option isn't served.
         """
+        self._registry = registry
         await self.engine.sync_registry(registry.list(), checked_app(app, "sync_registry"))
 
     async def list_workflows(self) -> list[str]:

@@ -18,6 +18,7 @@ from redflow.types import (
     ListedRun,
     ListEventsParams,
     ListRunsParams,
+    ResolvedDebounce,
     RunState,
     RunStats,
     RunStatus,
@@ -30,12 +31,16 @@ from redflow.types import (
 
 @dataclass(slots=True)
 class RunEnd:
-    """How a run ended: status, and its output or its stored error."""
+    """How a run ended: status, and its output or its stored error.
+
+    `merged_into` is the run that goes on in place of one that a debounce merged into it.
+    """
 
     status: RunStatus
     output: JsonData = None
     error: SerializedError | None = None
     cancel_reason: str = ""
+    merged_into: str | None = None
 
 
 @dataclass(slots=True)
@@ -91,8 +96,8 @@ class EventPort(Protocol):
 class Engine(EventPort, Protocol):
     """What a client needs of the engine that keeps the state."""
 
-    async def start_run(self, order: RunOrder, app: str | None) -> str:
-        """Accept a run; the public id of it, or of the earlier run that has its idempotency key.
+    async def start_run(self, order: RunOrder, app: str | None, debounce: ResolvedDebounce | None = None) -> str:
+        """Accept a run; the public id of it, or of the earlier run that has its idempotency key or its debounce.
 
         Raises:
             UnknownWorkflowError: no queue was given and nobody registered the workflow.

@@ -129,7 +129,7 @@ class CronTrigger:
 
     Attributes:
         expression: 5 fields, or 6 with leading seconds, or @hourly, @daily, @weekly, @monthly, @yearly.
-        timezone: IANA name; None is the machine's local time zone.
+        timezone: IANA name; None is the local time zone of the machine that registers it.
         input: the run's input; None gives `{}`.
         id: keeps the trigger's identity when the rest of it changes.
     """

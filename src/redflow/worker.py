@@ -19,6 +19,7 @@ from redflow.engines.redis.executor import Executor
 from redflow.engines.redis.journal import JournalWriter
 from redflow.engines.redis.loops.claimer import Claimer
 from redflow.engines.redis.loops.cleaner import clean_up
+from redflow.engines.redis.loops.cron import fire_crons
 from redflow.engines.redis.loops.deadlines import Deadline
 from redflow.engines.redis.loops.fanout import carry_on_fan_outs
 from redflow.engines.redis.loops.leases import LeaseKeeper
@@ -147,6 +148,7 @@ class WorkerHandle:
         knowledge_s = min(check_s, max(self._lease_ms, options.reaper_interval_ms) / 1000)
         self._due = Deadline(clock, 60.0)
         self._fanouts = Deadline(clock, 30.0)
+        self._ticks = Deadline(clock, 30.0)
         self._lease = Deadline(clock, max(self._lease_ms, options.reaper_interval_ms) / 1000)
         self._writer = JournalWriter(
             engine.scripts,
@@ -227,6 +229,7 @@ class WorkerHandle:
         self._spawn("cleaner", lambda: clean_up(scripts, self._engine.events, cleanup_s))
         recovery_s = _at_least(options.registry_recovery_interval_ms, 250, 5000) / 1000
         self._spawn("fanout", lambda: carry_on_fan_outs(self._engine.events, self._clock, self._fanouts))
+        self._spawn("cron", lambda: fire_crons(self._engine.crons, self._clock, self._ticks))
         self._spawn("registrar", lambda: self._registrar.keep(recovery_s))
         if options.watchdog_enabled:
             every_ms = _at_least(options.watchdog_interval_ms, 250, 1000)
@@ -265,6 +268,8 @@ class WorkerHandle:
             self._executor.interrupt(message[7:].decode(), "canceled")
         elif message.startswith(b"wake "):
             self._executor.look_again(message[5:].decode())
+        elif message.startswith(b"cron "):
+            self._ticks.bring_forward(int(message[5:]))
         elif channel == self._engine.keys.timers_channel:
             self._due.bring_forward(int(message))
 

@@ -60,7 +60,12 @@ class HandedBack:
     """The worker stops; another goes on with the same attempt, its steps kept."""
 
 
-Outcome = Succeeded | Failed | Canceled | Retry | Suspended | HandedBack
+@dataclass(slots=True)
+class Waiting:
+    """The run was not admitted: its claim was taken back, and somebody claims it again when its turn has come."""
+
+
+Outcome = Succeeded | Failed | Canceled | Retry | Suspended | HandedBack | Waiting
 
 
 def decide_failure(

@@ -23,14 +23,15 @@ TRANSITIONS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
         NEW: frozenset({"queued", "scheduled"}),
         "scheduled": frozenset({"queued", "canceled"}),
-        "queued": frozenset({"running", "canceled", "failed"}),
-        "running": frozenset({"succeeded", "failed", "canceled", "scheduled"}),
+        "queued": frozenset({"running", "canceled", "failed", "scheduled"}),
+        "running": frozenset({"succeeded", "failed", "canceled", "scheduled", "queued"}),
         "succeeded": frozenset(),
         "failed": frozenset(),
         "canceled": frozenset(),
     }
 )
-"""Which status may follow which. `queued -> failed` is the run whose workflow nobody knows."""
+"""Which status may follow which. `queued -> failed` is the run whose workflow nobody knows, `queued -> scheduled` a
+debounce that begins anew, `running -> queued` a run that has to wait for its mutex, the claim taken back."""
 
 _PREFIX: Final = "run_"
 _SHARD_BITS: Final = 12
@@ -63,6 +64,18 @@ def child_run_id(parent: str, step: str, generation: int, shard: int = 0) -> str
     """
     digest = hashlib.sha256(f"{parent} {generation} {step}".encode()).digest()
     return new_run_id(int(parent[:12], 16), int.from_bytes(digest[:8], "big"), shard)
+
+
+def cron_run_id(trigger: str, tick_ms: int, shard: int = 0) -> str:
+    """The id of the run that a tick starts, the same each time.
+
+    Args:
+        trigger: id of the cron trigger.
+        tick_ms: the tick, epoch ms; orders the id.
+        shard: the shard that will hold the run.
+    """
+    digest = hashlib.sha256(f"cron {trigger} {tick_ms}".encode()).digest()
+    return new_run_id(tick_ms, int.from_bytes(digest[:8], "big"), shard)
 
 
 def public_run_id(stored: str) -> str:

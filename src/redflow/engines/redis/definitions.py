@@ -13,6 +13,7 @@ from redflow.domain.names import scope_queue
 from redflow.domain.payload import encode
 from redflow.domain.schema import contract_of
 from redflow.engines.redis.connection import Connection
+from redflow.engines.redis.crons import Crons, cron_meta, cron_triggers
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.link import Argument
 from redflow.engines.redis.replies import as_fields, as_int, as_list, as_text
@@ -24,7 +25,7 @@ REGISTER = verb("register_workflow", args="now, name, app, queue, max_concurrenc
 REMOVE = verb("remove_workflows", args="now, app, quiet_ms", item="workflow (still in the registry)")
 
 SUBSCRIBE = verb("subscribe_workflow", args="workflow", item="trigger, event, contract")
-COUNT_CHORES = verb("count_chores", args="app", item="name, queue")
+COUNT_CHORES = verb("count_chores", args="app", item="name, queue, events, crons")
 
 QUIET_MS = 30_000
 """A worker that was heard of within this time, ms, keeps the metadata of its workflows."""
@@ -33,9 +34,10 @@ QUIET_MS = 30_000
 class Definitions:
     """The registered workflows of one prefix."""
 
-    def __init__(self, connection: Connection, keys: Keys) -> None:
+    def __init__(self, connection: Connection, keys: Keys, crons: Crons | None = None) -> None:
         self._connection = connection
         self._keys = keys
+        self._crons = crons or Crons(connection, keys)
 
     async def sync(self, definitions: Sequence[AnyWorkflow], app: str, version: int | None) -> None:
         """Make Redis know exactly these workflows of the app.
@@ -46,17 +48,17 @@ class Definitions:
             version: start of the worker, server ms; an older worker never overwrites a newer one. None: no worker.
 
         Raises:
-            ValueError: a workflow of that name belongs to another app that is alive, or has an option that this
-                version does not serve yet.
+            ValueError: a workflow of that name belongs to another app that is alive, or triggers can't be served.
         """
         for definition in definitions:
-            refuse_unserved(definition)
+            self._crons.zones(definition)
         contracts = _contracts(definitions)
         names = [definition.name for definition in definitions]
         await self._connection.call(REMOVE, self._keys.base, (SERVER_TIME, app, QUIET_MS, *names))
         for definition in definitions:
-            await self._register(definition, app, version)
-            await self._subscribe(definition, contracts)
+            if await self._register(definition, app, version):
+                await self._subscribe(definition, contracts)
+                await self._crons.schedule(definition, version)
 
     async def _subscribe(self, definition: AnyWorkflow, contracts: Mapping[str, str]) -> None:
         args: list[Argument] = [definition.name]
@@ -85,7 +87,8 @@ class Definitions:
             result.append(known)
         return result
 
-    async def _register(self, definition: AnyWorkflow, app: str, version: int | None) -> None:
+    async def _register(self, definition: AnyWorkflow, app: str, version: int | None) -> bool:
+        """Write a workflow's metadata; False if a worker that started later has written it."""
         options = definition.options
         args = (
             SERVER_TIME,
@@ -105,7 +108,7 @@ class Definitions:
                     f"app {app!r} can't serve it too: give it another name, or stop that app"
                 )
             if answer != b"more":
-                return
+                return answer == b"ok"
 
     async def names(self) -> list[str]:
         """The registered workflows, in no order."""
@@ -114,20 +117,33 @@ class Definitions:
     async def get(self, name: str) -> WorkflowMeta | None:
         """The metadata of one workflow; None if it is not registered."""
         record = as_fields(await self._connection.read("HGETALL", self._keys.meta(name)))
-        return _meta(name, record) if record else None
+        return (await self._with_crons([(name, record)]))[0] if record else None
 
     async def all(self) -> list[WorkflowMeta]:
         """The metadata of every workflow, by name."""
         names = sorted(await self.names())
         replies = await self._connection.read_many([("HGETALL", self._keys.meta(name)) for name in names])
         records = [as_fields(reply) for reply in replies]
-        return [_meta(name, record) for name, record in zip(names, records, strict=True) if record]
+        return await self._with_crons([(name, record) for name, record in zip(names, records, strict=True) if record])
+
+    async def _with_crons(self, records: Sequence[tuple[str, dict[bytes, bytes]]]) -> list[WorkflowMeta]:
+        triggers = [trigger for _, record in records for trigger in cron_triggers(record)]
+        replies = await self._connection.read_many([("HGETALL", self._keys.cron(trigger)) for trigger in triggers])
+        crons = dict(zip(triggers, map(as_fields, replies), strict=True))
+        metas: list[WorkflowMeta] = []
+        for name, record in records:
+            meta = _meta(name, record)
+            if stored := [crons[trigger] for trigger in cron_triggers(record) if crons[trigger]]:
+                meta["cron"] = [cron_meta(cron) for cron in stored]
+            metas.append(meta)
+        return metas
 
     async def chores(self, definitions: Sequence[AnyWorkflow], app: str) -> tuple[bool, bool]:
         """(whether metadata of these workflows is missing or another's, whether cancels are to be carried on)."""
         args: list[Argument] = [app]
         for definition in definitions:
-            args += (definition.name, definition.options.queue)
+            options = definition.options
+            args += (definition.name, options.queue, len(options.event), len(options.cron))
         unlike, cascade = as_list(await self._connection.call(COUNT_CHORES, self._keys.base, args))
         return as_int(unlike) > 0, cascade == 1
 
@@ -158,20 +174,6 @@ def _schema_conflict(event: str, workflow: str) -> ValueError:
         f"Event schema conflict: workflow {workflow!r} subscribes to {event!r} with another input schema than the "
         f"event's other subscribers or its stored contract; all must have the same one, or all none"
     )
-
-
-def refuse_unserved(definition: AnyWorkflow) -> None:
-    """Say no, at once and by name, to what a worker of this version would silently leave out.
-
-    Raises:
-        ValueError: naming workflow and option.
-    """
-    options = definition.options
-    for name in ("cron", "debounce", "mutex", "rate_limit", "throttle"):
-        if getattr(options, name):
-            raise ValueError(
-                f"workflow {definition.name!r} sets {name}, which workers of this version of redflow don't serve yet"
-            )
 
 
 def _extra(definition: AnyWorkflow) -> dict[str, object]:

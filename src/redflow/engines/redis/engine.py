@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 
 from redflow.definitions import AnyWorkflow
 from redflow.domain.names import near_names
 from redflow.domain.run import RunOrder, public_run_id, stored_run_id
 from redflow.engine import Emitted, EventOrder, RunEnd
+from redflow.engines.redis.admission import create_debounced
 from redflow.engines.redis.batch import BATCH_CAP
 from redflow.engines.redis.connection import Connection
+from redflow.engines.redis.crons import Crons
 from redflow.engines.redis.definitions import Definitions
 from redflow.engines.redis.events import Events
 from redflow.engines.redis.keys import Keys
@@ -27,6 +30,7 @@ from redflow.types import (
     ListedRun,
     ListEventsParams,
     ListRunsParams,
+    ResolvedDebounce,
     RunState,
     RunStats,
     SearchRunsParams,
@@ -43,22 +47,33 @@ class RedisEngine:
         connection: to the server.
         prefix: of all keys.
         retention_ms: how long finished runs are kept.
+        local_zone: tells the IANA name of this machine's time zone, if it is known.
     """
 
-    def __init__(self, connection: Connection, prefix: str, retention_ms: int) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        prefix: str,
+        retention_ms: int,
+        local_zone: Callable[[], str | None] = lambda: None,
+    ) -> None:
         self.connection = connection
         self.keys = Keys.of(prefix)
         self.scripts = RunScripts(connection, self.keys, retention_ms)
-        self.definitions = Definitions(connection, self.keys)
+        self.crons = Crons(connection, self.keys, local_zone)
+        self.definitions = Definitions(connection, self.keys, self.crons)
         self._queries = Queries(connection, self.keys)
         self.events = Events(connection, self.keys, retention_ms)
         self._listing = Listing(connection, self.keys)
         self._results = Results(connection, self.keys)
         self._resets = Resets(connection, self.keys)
 
-    async def start_run(self, order: RunOrder, app: str | None) -> str:
+    async def start_run(self, order: RunOrder, app: str | None, debounce: ResolvedDebounce | None = None) -> str:
         """See `Engine.start_run`."""
-        [(code, run_id)] = await self.scripts.create([order], app)
+        if debounce is None:
+            [(code, run_id)] = await self.scripts.create([order], app)
+        else:
+            code, run_id = await create_debounced(self.scripts, order, app, debounce)
         if code == "unknown_workflow":
             raise UnknownWorkflowError(
                 order.workflow, near_names=near_names(order.workflow, await self.definitions.names())
@@ -121,7 +136,12 @@ class RedisEngine:
 
     async def wait_for_end(self, run_id: str, timeout_s: float) -> RunEnd | None:
         """See `Engine.wait_for_end`."""
-        return await self._results.end_of(run_id, timeout_s)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        end = await self._results.end_of(run_id, timeout_s)
+        while end is not None and end.merged_into is not None:
+            end = await self._results.end_of(end.merged_into, max(0.0, deadline - loop.time()))
+        return end
 
     async def sync_registry(self, definitions: Sequence[AnyWorkflow], app: str) -> None:
         """See `Engine.sync_registry`."""

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from typing import Final
 
 from redflow.domain.event import EventRef
-from redflow.domain.outcome import Canceled, Failed, HandedBack, Outcome, Retry, Succeeded, Suspended
+from redflow.domain.outcome import Canceled, Failed, HandedBack, Outcome, Retry, Succeeded, Suspended, Waiting
 from redflow.domain.run import RunOrder, public_run_id
 from redflow.domain.step import FIELD_PREFIX, ChildRef, StepRecord, pack_header, unpack_step
 from redflow.engine import Emitted, EventOrder
+from redflow.engines.redis import admission
 from redflow.engines.redis.batch import BATCH_CAP, Batcher
 from redflow.engines.redis.clock import ServerClock
 from redflow.engines.redis.events import Events
@@ -21,7 +22,9 @@ from redflow.engines.redis.replies import as_text
 from redflow.engines.redis.runs import ChildStart, Lease, RunScripts, Settlement, StepWrite
 from redflow.engines.redis.scripts import verb
 from redflow.errors import ConnectionError, UnknownWorkflowError
+from redflow.execution.admission import Admission, AdmissionRequest
 from redflow.execution.journal import Claim, LeaseLost, StartRefused
+from redflow.types import ResolvedDebounce
 
 log = logging.getLogger("redflow")
 
@@ -78,6 +81,10 @@ class JournalWriter:
         more, reasons = await self.scripts.settle(items, self._worker, self._queues, idle=self._wants_idle_mark())
         self._on_settled(more)
         return [reasons.get(index, "") for index in range(len(items))]
+
+    def claim_was_taken_back(self) -> None:
+        """A run left its slot without a settle: others may be ready for it."""
+        self._on_settled(True)
 
     async def drain(self) -> None:
         """Wait until nothing is under way."""
@@ -223,6 +230,14 @@ class RedisJournal:
         while cascade:
             _count, cascade = await self._writer.scripts.cancel_children(BATCH_CAP)
 
+    async def admit(self, request: AdmissionRequest) -> Admission:
+        """Let the run pass its gates, or put it where it has to wait; see `Gate.admit`."""
+        return await admission.admit(self._writer.scripts, self._lease, request)
+
+    async def debounce(self, debounce: ResolvedDebounce) -> str:
+        """Debounce a run that was created without its key; see `Gate.debounce`."""
+        return await admission.debounce(self._writer.scripts, self._lease, debounce)
+
     async def decide_failure(self, error_json: bytes) -> bool:
         """Record that the run fails for good; False when a cancel request came first."""
         try:
@@ -239,6 +254,9 @@ class RedisJournal:
         Raises:
             LeaseLost: somebody else has the run.
         """
+        if isinstance(outcome, Waiting):
+            self._writer.claim_was_taken_back()
+            return
         if isinstance(outcome, HandedBack):
             self._take_notes()
             await self._writer.scripts.release([self._lease])

@@ -31,6 +31,11 @@ class Queries:
         if b"s" not in record:
             return None
         await self._fill_in(stored, record, header_only=True)
+        if b"tl" in record and b"d" in record:
+            # In a throttle's line: it moves on at the window's end, whichever window it was when the run joined.
+            moves_on = await self._connection.read("ZSCORE", self._keys.throttled, record[b"tl"])
+            if isinstance(moves_on, bytes):
+                record[b"d"] = moves_on
         return run_state(stored, record)
 
     async def steps(self, run_id: str) -> list[StepState]:

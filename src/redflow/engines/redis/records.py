@@ -25,7 +25,7 @@ log = logging.getLogger("redflow")
 
 Record = Mapping[bytes, bytes]
 
-HEADER_FIELDS: Final = ("w", "q", "s", "a", "m", "c", "t", "f", "d", "b", "cr", "cw", "p", "i", "o", "e")
+HEADER_FIELDS: Final = ("w", "q", "s", "a", "m", "c", "t", "f", "d", "b", "cr", "cw", "p", "mi", "tl", "i", "o", "e")
 """The fields of `get_run`, in the order they are asked for."""
 
 _STEP_PREFIX: Final = FIELD_PREFIX.encode()
@@ -122,6 +122,8 @@ def run_state(run_id: str, record: Record) -> RunState:
         state["cancel_reason"] = record[b"cw"].decode()
     if b"p" in record:
         state["parent_run_id"] = record[b"p"].decode()
+    if b"mi" in record:
+        state["merged_into"] = record[b"mi"].decode()
     return state
 
 

@@ -162,7 +162,7 @@ class RunScripts:
         """Accept runs; per order (code, stored run id), see the script."""
         args: list[Argument] = [self.now, client_app or ""]
         for order in orders:
-            args += _order_args(order)
+            args += order_args(order)
         flat = as_list(await self.connection.call(CREATE, self.keys.base, args))
         return [(as_text(code), as_text(run_id)) for code, run_id in zip(flat[::2], flat[1::2], strict=True)]
 
@@ -264,7 +264,7 @@ class RunScripts:
         for start in starts:
             lease, order = start.lease, start.order
             args += (lease.run_id, lease.fence, lease.token, start.field, start.header, start.generation)
-            args += ("1" if start.awaited else "", *_order_args(order)[:-1])
+            args += ("1" if start.awaited else "", *order_args(order)[:-1])
         flat = as_list(await self.connection.call(START_CHILDREN, self.keys.base, args))
         return [(as_text(code), as_text(run_id)) for code, run_id in zip(flat[::2], flat[1::2], strict=True)]
 
@@ -283,7 +283,8 @@ class RunScripts:
         await self.connection.call(PASS_BELL, self.keys.base, (worker, *queues))
 
 
-def _order_args(order: RunOrder) -> tuple[Argument, ...]:
+def order_args(order: RunOrder) -> tuple[Argument, ...]:
+    """An order as the scripts take it."""
     return (
         order.run_id,
         order.workflow,

@@ -16,6 +16,7 @@
 -- include: claimed_runs
 -- include: mark_idle
 -- include: first_score
+-- include: next_due
 local base = KEYS[1]
 local now = server_now(ARGV[1])
 local worker, token, lease_ms, want = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -114,6 +115,6 @@ for i = 8, 7 + queue_count do
     redis.call('SREM', base .. 'idle:' .. ARGV[i], worker)
   end
 end
-local reply = { now, first_score(base .. 'due'), first_score(base .. 'leases'), more }
+local reply = { now, next_due(base), first_score(base .. 'leases'), more }
 for _, run in ipairs(taken) do reply[#reply + 1] = run end
 return reply

@@ -6,6 +6,7 @@
 -- Each retention has a list of its own in the order of finishing, so that only heads are looked at.
 -- include: server_now
 -- include: stored_id
+-- include: end_debounce
 local base = KEYS[1]
 local now, limit, purged, looked = server_now(ARGV[1]), tonumber(ARGV[2]), 0, 0
 
@@ -20,7 +21,7 @@ end
 local function purge_head(key, retention)
   local id = redis.call('LINDEX', key, 0)
   if not id then return false end
-  local r = redis.call('HMGET', base .. 'run:' .. id, 'f', 's', 'w', 'p')
+  local r = redis.call('HMGET', base .. 'run:' .. id, 'f', 's', 'w', 'p', 'dk')
   if r[1] and tonumber(r[1]) + retention > now then return false end
   redis.call('LPOP', key)
   if r[1] then
@@ -28,6 +29,7 @@ local function purge_head(key, retention)
     redis.call('ZREM', index, id)
     if redis.call('EXISTS', index) == 0 then forget_workflow(r[3]) end
     if r[4] and stored_id(r[4]) then redis.call('SREM', base .. 'kids:' .. stored_id(r[4]), id) end
+    if r[5] then end_debounce(base, id, r[5]) end
     redis.call('UNLINK', base .. 'run:' .. id, base .. 'big:' .. id, base .. 'waiters:' .. id, base .. 'kids:' .. id)
     purged = purged + 1
   end

@@ -17,6 +17,7 @@
 -- include: hand_over
 -- include: mark_idle
 -- include: wake_run
+-- include: leave_gates
 local base = KEYS[1]
 local now, worker, retention = server_now(ARGV[1]), ARGV[2], ARGV[3]
 local queue_count = tonumber(ARGV[5])
@@ -32,6 +33,7 @@ local function put_to_sleep(id, run, due, fields)
   redis.call('HDEL', key, 'x')
   set_status(base, id, run.workflow, run.created, 'running', 'scheduled')
   if due then schedule_run(base, id, due) end
+  leave_gates(base, id, run, now)
   hand_over(base, run.workflow)
 end
 

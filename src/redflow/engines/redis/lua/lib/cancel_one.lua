@@ -1,7 +1,6 @@
 -- Cancels one run whatever it does: ends it if nobody executes it, else asks its holder. See cancel_run for the answers.
 -- include: finish_run
--- include: line_key
--- include: forget_line
+-- include: leave_places
 -- include: cascade_from
 local function cancel_one(base, id, reason, now, retention)
   local key = base .. 'run:' .. id
@@ -20,12 +19,7 @@ local function cancel_one(base, id, reason, now, retention)
     redis.call('PUBLISH', base .. 'worker:' .. string.match(r[5], '^(%w+)'), 'cancel ' .. id)
     return 'requested'
   end
-  redis.call('ZREM', base .. 'ready:' .. queue, id)
-  redis.call('ZREM', base .. 'parked:' .. workflow, id)
-  for _, kind in ipairs({ 'line', 'stray' }) do
-    local line = line_key(base, kind, queue, workflow)
-    if redis.call('ZREM', line, id) == 1 then forget_line(base, kind, queue, workflow) end
-  end
+  leave_places(base, id, workflow, queue)
   finish_run(base, id, { workflow = workflow, status = status, created = r[3] }, 'canceled', nil, now, retention)
   return 'canceled'
 end
