@@ -144,6 +144,31 @@ class SearchRunsResult(TypedDict):
     truncated: NotRequired[bool]
 
 
+RunWaitsFor: TypeAlias = Literal[
+    "nothing", "time", "event", "child", "slot", "mutex", "throttle", "worker", "workflow", "cancel"
+]
+"""What a run waits for: nothing (it runs, or has ended), a time, an event, a child, a slot of its workflow, a mutex, a
+throttle, a worker, a worker that knows its workflow, or the end of a cancel."""
+
+
+class RunExplanation(TypedDict):
+    """Why a run is where it is, as `explain_run` gives it; `reason` says it in one sentence.
+
+    `until` is when that ends by itself, in epoch milliseconds. `position` is the run's place in the line it stands in,
+    from 1, and `held_by` are the runs in its way.
+    """
+
+    run_id: str
+    workflow: str
+    queue: str
+    status: RunStatus
+    waits_for: RunWaitsFor
+    reason: str
+    until: NotRequired[int]
+    position: NotRequired[int]
+    held_by: NotRequired[list[str]]
+
+
 class RunStats(TypedDict):
     """How many runs there are, in all and by each of the six statuses."""
 

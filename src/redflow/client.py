@@ -7,10 +7,12 @@ import random
 import secrets
 import time
 import uuid
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
 from redflow import config, telemetry
+from redflow.bulk import start_many
 from redflow.debouncing import checked_debounce, find_debounce
 from redflow.default import get_default_client, set_default_client
 from redflow.definitions import validate_input_with_schema
@@ -40,11 +42,13 @@ from redflow.types import (
     ListEventsParams,
     ListRunsParams,
     ResolvedDebounce,
+    RunExplanation,
     RunState,
     RunStats,
     SearchRunsParams,
     SearchRunsResult,
     StepState,
+    WorkflowCall,
     WorkflowMeta,
 )
 
@@ -220,6 +224,29 @@ class RedflowClient:
         telemetry.emit(telemetry.RUN_CREATED, run_id=run_id, workflow=order.workflow)
         return self.make_run_handle(run_id)
 
+    async def emit_workflows(self, calls: Iterable[WorkflowCall]) -> list[RunHandle[JsonData] | Exception]:
+        """Start many runs in one trip to the server.
+
+        One that can't be started takes no other down. Runs of a workflow that is debounced, where this process knows
+        its definition, travel one by one beside the others.
+
+        Args:
+            calls: at most 1,000.
+
+        Returns:
+            For each call, in order, the run's handle, or the exception that `emit_workflow` would have raised.
+
+        Raises:
+            LimitExceededError: there are more than 1,000; nothing was started.
+            TypeError: one of them is no WorkflowCall; nothing was started.
+
+        Example:
+            >>> results = await client.emit_workflows([WorkflowCall("greet", name) for name in names])
+            >>> failed = [result for result in results if isinstance(result, Exception)]
+        """
+        results = await start_many(self.engine, self.app, calls, (self._registry, get_default_registry()))
+        return [result if isinstance(result, Exception) else self.make_run_handle(result) for result in results]
+
     # -- runs ---------------------------------------------------------------------------------------------------
 
     def make_run_handle(self, run_id: str) -> RunHandle[JsonData]:
@@ -267,6 +294,20 @@ class RedflowClient:
     async def get_run_attempts(self, run_id: str) -> list[AttemptTrace]:
         """The finished attempts of a run, each with the steps that finished in it; [] if there is no such run."""
         return await self.engine.get_run_attempts(run_id)
+
+    async def explain_run(self, run_id: str) -> RunExplanation | None:
+        """Why a run is where it is: what one that doesn't run waits for, and who is in its way.
+
+        Returns:
+            `reason` says it in one sentence; `waits_for`, `until`, `position` and `held_by` are for programs. None if
+            there is no run of that id.
+
+        Example:
+            >>> explanation = await client.explain_run(run_id)
+            >>> explanation["reason"]
+            "It is number 2 of 9 in line for the mutex 'user-7', held by run_0198c2d1-…"
+        """
+        return await self.engine.explain_run(run_id)
 
     async def list_runs(self, params: ListRunsParams | None = None) -> list[ListedRun]:
         """One page of runs in the order of their creation, newest first unless asked otherwise.

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from redflow.definitions import AnyWorkflow
 from redflow.domain.run import RunOrder
-from redflow.errors import SerializedError
+from redflow.errors import RedflowError, SerializedError
 from redflow.types import (
     AttemptTrace,
     EventDefinition,
@@ -19,6 +19,7 @@ from redflow.types import (
     ListEventsParams,
     ListRunsParams,
     ResolvedDebounce,
+    RunExplanation,
     RunState,
     RunStats,
     RunStatus,
@@ -104,6 +105,10 @@ class Engine(EventPort, Protocol):
         """
         ...
 
+    async def start_runs(self, orders: Sequence[RunOrder], app: str | None) -> list[str | RedflowError]:
+        """Accept many runs; for each its public id, or what `start_run` would have raised."""
+        ...
+
     async def cancel_run(self, run_id: str, reason: str) -> bool:
         """Cancel a run; whether that changed anything."""
         ...
@@ -118,6 +123,10 @@ class Engine(EventPort, Protocol):
 
     async def get_run_attempts(self, run_id: str) -> list[AttemptTrace]:
         """Its finished attempts."""
+        ...
+
+    async def explain_run(self, run_id: str) -> RunExplanation | None:
+        """Why a run is where it is; None if there is none."""
         ...
 
     async def list_runs(self, params: ListRunsParams) -> list[ListedRun]:

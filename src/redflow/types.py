@@ -12,24 +12,26 @@ from typing import Any, Literal, TypeAlias
 
 from redflow._blocking_api import BlockingStepApi
 from redflow._records import (
-    EmittedEvent,
-    EventDefinition,
-    EventSubscriber,
     AttemptStatus,
     AttemptTrace,
+    EmittedEvent,
+    EventDefinition,
     EventDelivery,
     EventDeliveryStatus,
     EventFanoutStatus,
     EventRecord,
+    EventSubscriber,
     EventWaitInfo,
     JsonData,
     JsonValue,
     ListedEvent,
     ListedRun,
     ReceivedEvent,
+    RunExplanation,
     RunState,
     RunStats,
     RunStatus,
+    RunWaitsFor,
     SearchRunsResult,
     StepState,
     StepStatus,
@@ -38,12 +40,9 @@ from redflow._records import (
     WorkflowEventMeta,
     WorkflowMeta,
 )
-from redflow._step_api import CancelSignal, RunHandle, StepApi, StepWaitForTarget, WorkflowLike
+from redflow._step_api import CancelSignal, RunHandle, StepApi, StepRetry, StepWaitForTarget, WorkflowLike
 
 __all__ = [
-    "EmittedEvent",
-    "EventDefinition",
-    "EventSubscriber",
     "ALL_STATUSES",
     "DEFAULT_MAX_ATTEMPTS",
     "IDEMPOTENCY_TTL_SEC",
@@ -54,10 +53,13 @@ __all__ = [
     "CancelSignal",
     "CronTrigger",
     "DefineWorkflowOptions",
+    "EmittedEvent",
+    "EventDefinition",
     "EventDelivery",
     "EventDeliveryStatus",
     "EventFanoutStatus",
     "EventRecord",
+    "EventSubscriber",
     "EventTrigger",
     "EventWaitInfo",
     "FailureHook",
@@ -76,20 +78,24 @@ __all__ = [
     "RetryPolicyContext",
     "RetryPolicyRunContext",
     "RunContext",
+    "RunExplanation",
     "RunHandle",
     "RunState",
     "RunStats",
     "RunStatus",
+    "RunWaitsFor",
     "SearchRunsParams",
     "SearchRunsResult",
     "ShouldRetryResolver",
     "SortOrder",
     "StepApi",
+    "StepRetry",
     "StepRunOptions",
     "StepState",
     "StepStatus",
     "StepTrace",
     "StepWaitForTarget",
+    "WorkflowCall",
     "WorkflowCronMeta",
     "WorkflowDebounceOptions",
     "WorkflowEventMeta",
@@ -289,6 +295,27 @@ class StepRunOptions:
 
     name: str
     timeout_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowCall:
+    """One run that `emit_workflows` is to start; see `RedflowClient.emit_workflow` for what each field means.
+
+    Attributes:
+        workflow: name of a registered workflow.
+        input: JSON.
+        idempotency_key: the same key gives the same run.
+        idempotency_ttl: how long it holds, seconds; None is 7 days.
+        run_at: not before; None is now.
+        parent_run_id: stored with the run.
+    """
+
+    workflow: str
+    input: object = None
+    idempotency_key: str | None = None
+    idempotency_ttl: int | None = None
+    run_at: datetime | None = None
+    parent_run_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

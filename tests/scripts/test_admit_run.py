@@ -22,10 +22,11 @@ async def ask(bench: Bench, lease: Lease, request: AdmissionRequest) -> str:
     return (await admit(bench.scripts, lease, request)).code
 
 
-async def started(bench: Bench, count: int, workflow: str = "w") -> list[Lease]:
+async def started(bench: Bench, count: int, workflow: str = "w", *, apart_ms: int = 0) -> list[Lease]:
     """That many new runs, claimed in the order of their creation."""
     for _ in range(count):
         await bench.create(workflow)
+        bench.now += apart_ms
     return [run.lease for run in (await bench.claim()).runs]
 
 
@@ -76,11 +77,11 @@ async def test_sent_again_it_changes_nothing(bench: Bench) -> None:
 @pytest.mark.parametrize("outcome", ["succeeded", "failed", "canceled", "retry", "suspended"])
 async def test_leaving_running_hands_it_to_the_first_in_line(bench: Bench, outcome: str) -> None:
     await bench.serve()
-    first, second, third = await started(bench, 3)
+    first, second, third = await started(bench, 3, apart_ms=1)
     for lease in (first, third, second):  # whatever the order they ask in: first come is first created
         await ask(bench, lease, MUTEX)
     assert await bench.ids("mutexline:k") == [second.run_id, third.run_id]
-    await bench.settle(first, outcome, ERROR, due=T0 + 9)
+    await bench.settle(first, outcome, ERROR, due=T0 + 90)
     assert await owner(bench) == second.run_id
     assert await bench.ids("ready:app:q") == [second.run_id]
     assert await bench.ids("mutexline:k") == [third.run_id]
@@ -335,3 +336,11 @@ async def test_a_plain_run_leaves_no_trace_of_admission(bench: Bench) -> None:
     await bench.settle(lease)
     assert not {"mk", "tl", "ad"} & (await bench.record(lease.run_id)).keys()
     assert (await bench.scripts.settle([], WORKER, [QUEUE], idle=False))[1] == {}
+
+
+async def test_runs_of_one_millisecond_stand_in_the_order_of_their_arrival(bench: Bench) -> None:
+    await bench.serve()
+    first, *others = await started(bench, 6)
+    for lease in (first, *reversed(others)):
+        await ask(bench, lease, MUTEX)
+    assert await bench.ids("mutexline:k") == [lease.run_id for lease in reversed(others)]

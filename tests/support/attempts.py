@@ -11,12 +11,13 @@ from redflow.definitions import Handler, WorkflowDefinition
 from redflow.domain.outcome import Outcome
 from redflow.domain.payload import encode
 from redflow.domain.step import StepRecord
+from redflow.execution.admission import Admission, AdmissionRequest
 from redflow.execution.attempt import Attempt
 from redflow.execution.journal import Claim
 from redflow.execution.pipeline import attempt_outcome
 from redflow.execution.steps import Steps
 from redflow.execution.threads import ThreadPool
-from redflow.types import DefineWorkflowOptions
+from redflow.types import DefineWorkflowOptions, ResolvedDebounce
 
 AnyHandler: TypeAlias = Handler[object, object]
 
@@ -50,6 +51,12 @@ class MemoryJournal:
 
     async def decide_failure(self, error_json: bytes) -> bool:
         return True
+
+    async def admit(self, request: AdmissionRequest) -> Admission:
+        return Admission("admitted", self.now_ms())
+
+    async def debounce(self, debounce: ResolvedDebounce) -> str:
+        return "go_on"
 
     def statuses(self) -> dict[str, str]:
         """Step name -> status."""

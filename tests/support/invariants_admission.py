@@ -57,8 +57,9 @@ def _throttle_faults(keys: Snapshot, runs: Records) -> Iterator[str]:
             yield f"throttle:{place} admitted {window['n']} in a window of {window['l']}"
     for place in keys.names("throttleline:"):
         waiting = {run_id for run_id, run in runs.items() if run.get("tl") == place and "tg" not in run}
-        if waiting != set(keys.zset(f"throttleline:{place}")):
-            yield f"throttleline:{place} has {sorted(keys.zset(f'throttleline:{place}'))}, should have {sorted(waiting)}"
+        standing = set(keys.zset(f"throttleline:{place}"))
+        if waiting != standing:
+            yield f"throttleline:{place} has {sorted(standing)}, should have {sorted(waiting)}"
         if place not in keys.zset("throttled") and not granted[place]:
             yield f"throttleline:{place} will never move on"
     for place in keys.zset("throttled"):

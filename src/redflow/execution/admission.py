@@ -17,7 +17,6 @@ from redflow.errors import CanceledError, RateLimitExceededError
 from redflow.execution.journal import Claim
 from redflow.types import ResolvedDebounce, WorkflowRateLimitOptions
 
-
 T = TypeVar("T")
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import builtins
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -37,9 +38,14 @@ from redflow.errors import (
 from redflow.execution.attempt import UNWIND_S, Attempt
 from redflow.execution.functions import FunctionFacts, function_facts
 from redflow.execution.journal import LeaseLost
+from redflow.execution.mapping import map_steps
+from redflow.execution.retrying import Tries
 from redflow.execution.threads import result_of
-from redflow.types import CancelSignal
+from redflow.types import CancelSignal, StepRetry
 
+log = logging.getLogger("redflow")
+
+Item = TypeVar("Item")
 T = TypeVar("T")
 
 MAX_STEPS: Final = 10_000
@@ -67,13 +73,35 @@ class Steps:
         if not callable(fn):
             raise NonRetriableError(_no_function(name, fn))
         limit_s = step_limit_s(timeout_ms)
+        # Any other value of this name is fn's own.
+        retry = kwargs.pop("retry") if isinstance(kwargs.get("retry"), StepRetry) else None
+        tries = Tries(retry if isinstance(retry, StepRetry) else None, name, self._journal.now_ms)
         facts = function_facts(fn)
         if known is not None and known.status == "succeeded":
             return cast(T, self._read(known, await self._payload(known), facts))  # reason: stored JSON of this step
         step = self._open(name, known, "run")
         with self._in_flight(step):
-            output = await self._perform(step, Call(fn, args, kwargs, facts, limit_s))
+            output = await self._perform(step, Call(fn, args, kwargs, facts, limit_s, tries))
         return cast(T, output)  # reason: fn's result after its JSON round trip
+
+    async def map(
+        self,
+        name: str,
+        fn: Callable[[Item], Awaitable[T]] | Callable[[Item], T],
+        items: Iterable[Item],
+        /,
+        *,
+        concurrency: int = 10,
+        timeout_ms: float | None = None,
+        retry: StepRetry | None = None,
+    ) -> list[T]:
+        """Run `fn(item)` for each item, as the steps `name[0]`, `name[1]` and so on."""
+
+        async def run_one(step: str, item: Item) -> T:
+            options: dict[str, object] = {} if retry is None else {"retry": retry}
+            return await self.run(step, fn, item, timeout_ms=timeout_ms, **options)
+
+        return await map_steps(run_one, name, items, concurrency)
 
     async def wait_for(self, name: str, target: object, *, timeout_ms: float | None = None) -> None:
         """Sleep durably until `target`; the run leaves its worker."""
@@ -142,23 +170,29 @@ class Steps:
 
     async def _perform(self, step: StepRecord, call: Call) -> object:
         attempt = self._attempt
-        self._check_lease()
-        try:
-            value = await self._call(step.name, call)
-        except asyncio.CancelledError:
-            self._interrupted(step)
-            raise
-        except TimeoutError as exc:
-            raise self._failed(step, exc) from None
-        except builtins.TimeoutError as exc:
-            raise self._failed(step, TimeoutError(f"Step timed out: {step.name}")) from exc
-        except BaseException as exc:
-            raise self._failed(step, exc) from None
-        try:
-            stored = _write(value, call.facts, step.name)
-            output = self._read(step, stored, call.facts)
-        except RedflowError as exc:
-            raise self._failed(step, exc) from exc.__cause__
+        while True:
+            self._check_lease()
+            try:
+                stored, output = await self._try(step, call)
+                break
+            except asyncio.CancelledError:
+                self._interrupted(step)
+                raise
+            except BaseException as exc:
+                pause_ms = call.tries.pause_ms(exc)
+                if pause_ms is None or attempt.state != "running":
+                    raise self._failed(step, exc) from exc.__cause__
+                log.info(
+                    "run %s: a try of step %r failed, the next follows in %d ms",
+                    attempt.claim.run_id,
+                    step.name,
+                    pause_ms,
+                )
+            try:
+                await self._pause(pause_ms)
+            except asyncio.CancelledError:
+                self._interrupted(step)
+                raise
         attempt.started.pop(step.name, None)
         self._tell(step, "succeeded")
         try:
@@ -170,6 +204,20 @@ class Steps:
             raise asyncio.CancelledError("the lease of this run is lost") from None
         return output
 
+    async def _try(self, step: StepRecord, call: Call) -> tuple[bytes, object]:
+        """One call of the function: its result as it is stored, and as the handler gets it."""
+        try:
+            value = await self._call(step.name, call)
+        except TimeoutError:
+            raise
+        except builtins.TimeoutError as exc:
+            raise TimeoutError(f"Step timed out: {step.name}") from exc
+        stored = _write(value, call.facts, step.name)
+        return stored, self._read(step, stored, call.facts)
+
+    async def _pause(self, pause_ms: int) -> None:
+        await asyncio.sleep(pause_ms / 1000)
+
     def _check_lease(self) -> None:
         """A holder stops by its own clock before its lease can have run out."""
         if not self._journal.may_begin():
@@ -178,8 +226,9 @@ class Steps:
 
     async def _call(self, name: str, call: Call) -> object:
         signal: CancelSignal | None = None
-        if call.facts.wants_signal and "signal" not in call.kwargs:
+        if call.facts.wants_signal and (call.own_signal or "signal" not in call.kwargs):
             signal = self._attempt.signal if call.limit_s is None else CancelSignal()
+            call.own_signal = True
             call.kwargs["signal"] = signal
         if call.limit_s is None:
             return await self._invoke(name, call)
@@ -288,7 +337,7 @@ class Steps:
 class Call:
     """One function call, as the step runner passes it on."""
 
-    __slots__ = ("args", "facts", "fn", "kwargs", "limit_s")
+    __slots__ = ("args", "facts", "fn", "kwargs", "limit_s", "own_signal", "tries")
 
     def __init__(
         self,
@@ -297,7 +346,11 @@ class Call:
         kwargs: dict[str, object],
         facts: FunctionFacts,
         limit_s: float | None,
+        tries: Tries,
     ) -> None:
+        self.tries = tries
+        self.own_signal = False
+        """The signal in kwargs was made here: each try gets a new one."""
         self.fn = fn
         self.args = args
         self.kwargs = kwargs

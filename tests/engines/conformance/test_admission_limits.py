@@ -159,16 +159,15 @@ async def test_budget_is_paid_once(world: World) -> None:
 
 
 async def test_a_cancel_in_line_gives_nobodys_turn_away(world: World) -> None:
-    throttled(world, 1, 400)
+    throttled(world, 1, 1500)
     await world.worker()
     handles = [await world.start(n) for n in range(4)]
     for handle in handles[1:]:
         await world.reaches(handle, "scheduled")
-    await world.client.cancel_run(handles[1].id)
+    assert await world.client.cancel_run(handles[1].id)
     assert await handles[2].result() == 2
     opened = (await state_of(handles[0]))["started_at"]
-    assert 400 <= (await state_of(handles[2]))["started_at"] - opened < 700
-    await handles[3].result()
+    assert 1500 <= (await state_of(handles[2]))["started_at"] - opened < 2900
 
 
 async def test_a_mutex_wait_spends_no_budget(world: World) -> None:

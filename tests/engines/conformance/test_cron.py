@@ -9,7 +9,14 @@ from dataclasses import replace
 
 import pytest
 
-from redflow import CronTrigger, DefineWorkflowOptions, WorkflowDefinition, WorkflowMeta, WorkflowRegistry, define_workflow
+from redflow import (
+    CronTrigger,
+    DefineWorkflowOptions,
+    WorkflowDefinition,
+    WorkflowMeta,
+    WorkflowRegistry,
+    define_workflow,
+)
 from redflow.types import JsonData, ListRunsParams, WorkflowCronMeta
 from tests.support.world import Context, World, eventually
 

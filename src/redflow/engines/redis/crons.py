@@ -23,9 +23,7 @@ from redflow.engines.redis.runs import SERVER_TIME
 from redflow.engines.redis.scripts import verb
 from redflow.types import CronTrigger, WorkflowCronMeta
 
-SCHEDULE = verb(
-    "schedule_crons", args="workflow, version", item="trigger, expression, timezone, input, user_id, next"
-)
+SCHEDULE = verb("schedule_crons", args="workflow, version", item="trigger, expression, timezone, input, user_id, next")
 DUE = verb("due_crons", args="now, limit")
 FIRE = verb("fire_cron", args="now, trigger, due, next, fires, run_id, latest_ms, missed, last_missed")
 

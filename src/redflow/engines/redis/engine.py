@@ -15,13 +15,14 @@ from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.crons import Crons
 from redflow.engines.redis.definitions import Definitions
 from redflow.engines.redis.events import Events
+from redflow.engines.redis.explaining import Explainer
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.listing import Listing
 from redflow.engines.redis.queries import Queries
 from redflow.engines.redis.results import Results
 from redflow.engines.redis.retention import Resets
 from redflow.engines.redis.runs import RunScripts
-from redflow.errors import UnknownWorkflowError
+from redflow.errors import RedflowError, UnknownWorkflowError
 from redflow.types import (
     AttemptTrace,
     EventDefinition,
@@ -31,6 +32,7 @@ from redflow.types import (
     ListEventsParams,
     ListRunsParams,
     ResolvedDebounce,
+    RunExplanation,
     RunState,
     RunStats,
     SearchRunsParams,
@@ -64,6 +66,7 @@ class RedisEngine:
         self.definitions = Definitions(connection, self.keys, self.crons)
         self._queries = Queries(connection, self.keys)
         self.events = Events(connection, self.keys, retention_ms)
+        self._explainer = Explainer(connection, self.keys)
         self._listing = Listing(connection, self.keys)
         self._results = Results(connection, self.keys)
         self._resets = Resets(connection, self.keys)
@@ -79,6 +82,28 @@ class RedisEngine:
                 order.workflow, near_names=near_names(order.workflow, await self.definitions.names())
             )
         return public_run_id(run_id)
+
+    async def start_runs(self, orders: Sequence[RunOrder], app: str | None) -> list[str | RedflowError]:
+        """See `Engine.start_runs`."""
+        chunks = [orders[i : i + BATCH_CAP] for i in range(0, len(orders), BATCH_CAP)]
+        # All of them are written in one go, and the server works on one after the other.
+        answers = await asyncio.gather(*[self._start_chunk(chunk, app) for chunk in chunks])
+        return [answer for chunk in answers for answer in chunk]
+
+    async def _start_chunk(self, orders: Sequence[RunOrder], app: str | None) -> list[str | RedflowError]:
+        try:
+            codes = await self.scripts.create(orders, app)
+        except RedflowError as exc:
+            return [exc for _ in orders]
+        answers: list[str | RedflowError] = []
+        known: list[str] | None = None
+        for order, (code, run_id) in zip(orders, codes, strict=True):
+            if code == "unknown_workflow":
+                known = await self.definitions.names() if known is None else known
+                answers.append(UnknownWorkflowError(order.workflow, near_names=near_names(order.workflow, known)))
+            else:
+                answers.append(public_run_id(run_id))
+        return answers
 
     async def cancel_run(self, run_id: str, reason: str) -> bool:
         """See `Engine.cancel_run`."""
@@ -101,6 +126,10 @@ class RedisEngine:
     async def get_run_attempts(self, run_id: str) -> list[AttemptTrace]:
         """See `Engine.get_run_attempts`."""
         return await self._queries.attempts(run_id)
+
+    async def explain_run(self, run_id: str) -> RunExplanation | None:
+        """See `Engine.explain_run`."""
+        return await self._explainer.explain(run_id)
 
     async def list_runs(self, params: ListRunsParams) -> list[ListedRun]:
         """See `Engine.list_runs`."""

@@ -14,6 +14,7 @@
 -- include: throttle_room
 -- include: tend_throttle
 -- include: end_debounce
+-- include: line_score
 local base, now, id = KEYS[1], server_now(ARGV[1]), ARGV[2]
 local key, mutex = base .. 'run:' .. id, ARGV[6]
 local rate = { key = ARGV[7], limit = tonumber(ARGV[8]), period = tonumber(ARGV[9]) }
@@ -23,7 +24,7 @@ local function wait_for_mutex(run, first)
   if run.line then leave_throttle(base, id, run.line, now) end
   unclaim_run(base, id, run, 'queued', first)
   redis.call('HSET', key, 'mk', mutex)
-  redis.call('ZADD', base .. 'mutexline:' .. mutex, first and run.created or now, id)
+  redis.call('ZADD', base .. 'mutexline:' .. mutex, line_score(base, first and run.created or now), id)
   return 'mutex_wait'
 end
 
@@ -53,7 +54,7 @@ local function stand_in_line(place, run)
   local _, ends = throttle_room(base, place, now)
   unclaim_run(base, id, run, 'scheduled', true)
   redis.call('HSET', key, 'tl', place, 'd', string.format('%d', ends or now + throttle.period))
-  redis.call('ZADD', base .. 'throttleline:' .. place, run.created, id)
+  redis.call('ZADD', base .. 'throttleline:' .. place, line_score(base, run.created), id)
   tend_throttle(base, place, now)
   return 'throttled'
 end
@@ -85,9 +86,8 @@ local function admit(run)
     leave_throttle(base, id, run.line, now)
     r[3] = false
   end
-  local left = 0
+  local left, used = 0
   if first and rated then
-    local used
     left, used = rate_window(rated)
     if used >= rate.limit then
       if owner then leave_mutex(base, id, mutex, now) end

@@ -42,6 +42,7 @@ local function merge(run, kept)
   if tonumber(run.created) >= kept.given then
     rearm_run(base, kept, input, tonumber(run.created), now + period, now)
   end
+  redis.call('HDEL', key, 'a', 't') -- it never started
   redis.call('HSET', key, 'mi', public_id(kept.id))
   move_awaiters(base, id, kept.id)
   finish_run(base, id, run, 'canceled', nil, now, ARGV[5])
