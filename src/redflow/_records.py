@@ -9,9 +9,7 @@ from redflow.errors import SerializedError
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 """What reading JSON can give, for code that takes it apart."""
 
-JsonData: TypeAlias = (
-    Any  # reason: a stored value's shape is known to the user's program only, as with json.loads
-)
+JsonData: TypeAlias = Any  # reason: a stored value's shape is known to the user's program only, as with json.loads
 """A stored JSON value in the records users read."""
 
 RunStatus: TypeAlias = Literal["scheduled", "queued", "running", "succeeded", "failed", "canceled"]

@@ -148,7 +148,7 @@ class StepApi(Protocol):
             fn: an async function, a callable that returns an awaitable, or a plain function, which runs in a
                 thread. If it takes `signal` (or any keyword) and none is given, it gets a CancelSignal.
             args: passed to `fn`.
-            timeout_ms: the longest it may take, in milliseconds; None or 0 is no limit.
+            timeout_ms: the longest it may take, in milliseconds, more than 0; None is no limit.
             kwargs: passed to `fn`.
 
         Returns:
@@ -163,9 +163,7 @@ class StepApi(Protocol):
             >>> receipt = await ctx.step.run("charge", charge_card, order_id, timeout_ms=10_000)
         """
 
-    async def wait_for(
-        self, name: str, target: StepWaitForTarget, *, timeout_ms: float | None = None
-    ) -> None:
+    async def wait_for(self, name: str, target: StepWaitForTarget, *, timeout_ms: float | None = None) -> None:
         """Sleep durably: the run leaves the worker and comes back when the time has come.
 
         Args:

@@ -337,9 +337,7 @@ class WorkflowDecorator(Protocol):
     def __call__(self, handler: AsyncHandler[InputT, OutputT], /) -> WorkflowDefinition[InputT, OutputT]: ...
 
     @overload
-    def __call__(
-        self, handler: BlockingHandler[InputT, OutputT], /
-    ) -> WorkflowDefinition[InputT, OutputT]: ...
+    def __call__(self, handler: BlockingHandler[InputT, OutputT], /) -> WorkflowDefinition[InputT, OutputT]: ...
 
 
 class SchemaWorkflowDecorator(Protocol[InputT]):
@@ -349,9 +347,7 @@ class SchemaWorkflowDecorator(Protocol[InputT]):
     def __call__(self, handler: AsyncHandler[InputT, OutputT], /) -> WorkflowDefinition[InputT, OutputT]: ...
 
     @overload
-    def __call__(
-        self, handler: BlockingHandler[InputT, OutputT], /
-    ) -> WorkflowDefinition[InputT, OutputT]: ...
+    def __call__(self, handler: BlockingHandler[InputT, OutputT], /) -> WorkflowDefinition[InputT, OutputT]: ...
 
 
 @overload

@@ -152,9 +152,7 @@ class _DelayedError(RedflowError):
     def __init__(self, message: str, retry_after: object) -> None:
         super().__init__(message)
         now_ms = time.time_ns() // 1_000_000
-        self.retry_after_ms = check_delay(
-            delay_ms(retry_after, now_ms=now_ms, label="retry_after"), "retry_after"
-        )
+        self.retry_after_ms = check_delay(delay_ms(retry_after, now_ms=now_ms, label="retry_after"), "retry_after")
 
 
 class RetryAfterError(_DelayedError):

@@ -80,9 +80,7 @@ async def run_inline(
         overrides=step_overrides or {},
         skip_time=skip_time,
     )
-    output = cast(
-        OutputT | None, ended.output
-    )  # reason: the handler's output after its round trip through JSON
+    output = cast(OutputT | None, ended.output)  # reason: the handler's output after its round trip through JSON
     return InlineRunResult(output, ended.error, ended.steps)
 
 

@@ -223,10 +223,11 @@ class Bench:
                 await pubsub.get_message(timeout=10)
             yield Ear(self, pubsub, channels[0])
 
-    async def close(self) -> None:
-        """Check the invariants, remove the keys and close the connection."""
+    async def close(self, *, check: bool = True) -> None:
+        """Check the invariants, if that is asked for, remove the keys and close the connection."""
         try:
-            await check_invariants(self.connection, self.prefix, lowered=self.lowered)
+            if check:
+                await check_invariants(self.connection, self.prefix, lowered=self.lowered)
         finally:
             await Resets(self.connection, self.keys).everything()
             await self.connection.close()

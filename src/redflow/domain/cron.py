@@ -111,9 +111,7 @@ def _ticks(expression: object, start: datetime, what: str) -> Iterator[datetime]
     if not isinstance(expression, str):
         raise ValueError(f"{what} must be a string, got {type(expression).__name__}")
     if len(expression) > MAX_EXPRESSION_CHARS:
-        raise ValueError(
-            f"{what} is too long: at most {MAX_EXPRESSION_CHARS} characters, got {len(expression)}"
-        )
+        raise ValueError(f"{what} is too long: at most {MAX_EXPRESSION_CHARS} characters, got {len(expression)}")
     text = expression.strip()
     if text.startswith("@"):
         if text.lower() not in CRON_ALIASES:

@@ -59,9 +59,7 @@ def check_prefix(prefix: object) -> str:
     """
     text = _check_text(prefix, "prefix")
     if match := _PREFIX_FORBIDDEN.search(text):
-        raise ValueError(
-            f"prefix must not contain {{ }} * ? [ ] or \\, got {match.group()!r} in {_shown(text)}"
-        )
+        raise ValueError(f"prefix must not contain {{ }} * ? [ ] or \\, got {match.group()!r} in {_shown(text)}")
     return text
 
 
@@ -95,24 +93,16 @@ def _check_text(value: object, what: str) -> str:
         raise ValueError(f"{what} must be a string, got {type(value).__name__}")
     # Before anything else looks at the text: 255 bytes hold no more than 255 characters.
     if len(value) > MAX_NAME_BYTES:
-        raise LimitExceededError(
-            f"{what} is too long: at most {MAX_NAME_BYTES} bytes, got {len(value)} characters"
-        )
+        raise LimitExceededError(f"{what} is too long: at most {MAX_NAME_BYTES} bytes, got {len(value)} characters")
     if not value.isascii():
         try:
             size = len(value.encode())
         except UnicodeEncodeError:
-            raise ValueError(
-                f"{what} must be valid Unicode, got a lone surrogate in {_shown(value)}"
-            ) from None
+            raise ValueError(f"{what} must be valid Unicode, got a lone surrogate in {_shown(value)}") from None
         if size > MAX_NAME_BYTES:
-            raise LimitExceededError(
-                f"{what} is too long: at most {MAX_NAME_BYTES} bytes of UTF-8, got {size}"
-            )
+            raise LimitExceededError(f"{what} is too long: at most {MAX_NAME_BYTES} bytes of UTF-8, got {size}")
     if match := _CONTROL.search(value):
-        raise ValueError(
-            f"{what} must not contain control characters, got {match.group()!r} in {_shown(value)}"
-        )
+        raise ValueError(f"{what} must not contain control characters, got {match.group()!r} in {_shown(value)}")
     return value
 
 

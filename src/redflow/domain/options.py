@@ -168,8 +168,7 @@ def debounce_times(options: WorkflowDebounceOptions) -> DebounceTimes:
     timeout_ms = time_ms(options.timeout, "debounce.timeout")
     if timeout_ms < period_ms:
         raise ValueError(
-            f"debounce.timeout must not be shorter than debounce.period,"
-            f" got {options.timeout!r} and {options.period!r}"
+            f"debounce.timeout must not be shorter than debounce.period, got {options.timeout!r} and {options.period!r}"
         )
     return DebounceTimes(period_ms, timeout_ms)
 
@@ -244,15 +243,11 @@ def _instance(value: object, cls: type[T], what: str) -> T | None:
     raise ValueError(f"{what} must be a {cls.__name__}, got {type(value).__name__}")
 
 
-def _check_new(
-    seen: set[object], kind: str, what: str, trigger_id: object, definition: object, shown: str
-) -> None:
+def _check_new(seen: set[object], kind: str, what: str, trigger_id: object, definition: object, shown: str) -> None:
     """Raise ValueError if a trigger of that id or, without ids, of that definition was seen; remember it."""
     if trigger_id is None:
         if ("definition", definition) in seen:
-            raise ValueError(
-                f"Duplicate {kind} definition: {what} repeats {shown}; give them ids to keep both"
-            )
+            raise ValueError(f"Duplicate {kind} definition: {what} repeats {shown}; give them ids to keep both")
         seen.add(("definition", definition))
         return
     checked = check_name(trigger_id, what=f"{what}.id")

@@ -74,9 +74,7 @@ def encode(value: object, *, what: str = "input", max_bytes: int = MAX_PAYLOAD_B
     return data
 
 
-def round_trip(
-    value: object, *, what: str = "input", max_bytes: int = MAX_PAYLOAD_BYTES
-) -> tuple[bytes, JsonValue]:
+def round_trip(value: object, *, what: str = "input", max_bytes: int = MAX_PAYLOAD_BYTES) -> tuple[bytes, JsonValue]:
     """`encode` a value and read it back: the JSON, and the value as every later reader will see it."""
     data = encode(value, what=what, max_bytes=max_bytes)
     return data, orjson.loads(data)

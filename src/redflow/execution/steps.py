@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import inspect
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -235,6 +236,7 @@ class Steps:
 
     async def _call_with_limit(self, name: str, call: Call, limit_s: float, signal: CancelSignal | None) -> object:
         work = asyncio.ensure_future(self._invoke(name, call))
+        self._attempt.limits[name] = time.monotonic() + limit_s
         try:
             done, _ = await asyncio.wait({work}, timeout=limit_s)
         except asyncio.CancelledError:
@@ -244,6 +246,8 @@ class Steps:
             work.add_done_callback(_forget)
             await asyncio.wait({work}, timeout=UNWIND_S)
             raise
+        finally:
+            del self._attempt.limits[name]
         if done:
             return work.result()
         if signal is not None:

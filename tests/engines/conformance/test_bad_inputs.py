@@ -219,6 +219,28 @@ async def test_a_key_of_the_wrong_type_takes_no_other_run_down(world: World) -> 
         await world.client.reset_runs()
 
 
+async def test_a_key_of_the_wrong_type_blocks_neither_promotion_nor_purge(world: World) -> None:
+    define_workflow("w", handler=handler, registry=world.registry)
+    await world.client.sync_registry(world.registry, app="app")
+    soon = datetime.now(UTC) + timedelta(milliseconds=150)
+    due = [await world.client.emit_workflow("w", n, run_at=soon) for n in range(3)]
+    ended = [await world.start(n) for n in range(3)]
+    for handle in ended:
+        await world.client.cancel_run(handle.id)
+    for handle in (due[0], ended[0]):
+        key = f"{world.keys.base}run:{stored_run_id(handle.id)}"
+        await world.redis.delete(key)
+        await world.redis.set(key, "not a hash")
+    worker = await world.worker()
+    try:
+        assert [await handle.result() for handle in due[1:]] == [1, 2]
+        later = int(time.time() * 1000) + 31 * 86_400_000
+        assert await world.client.cleanup_expired_runs_now(reference_time_ms=later) == 4
+    finally:
+        await worker.stop()
+        await world.client.reset_runs()
+
+
 async def test_a_broken_step_record_fails_or_reruns_its_own_run_only(world: World) -> None:
     go = asyncio.Event()
 

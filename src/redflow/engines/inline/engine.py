@@ -69,9 +69,7 @@ async def execute(
     running = Attempt(
         claim, journal, threads, lambda owner: InlineSteps(owner, journal, overrides, skip_time=skip_time)
     )
-    task = asyncio.get_running_loop().create_task(
-        _outcome(running, definition, data), name=f"redflow-{run_id}"
-    )
+    task = asyncio.get_running_loop().create_task(_outcome(running, definition, data), name=f"redflow-{run_id}")
     running.task = task
     try:
         done, _ = await asyncio.wait({task}, timeout=timeout_s)
@@ -88,9 +86,7 @@ async def execute(
         threads.close()
 
 
-async def _outcome(
-    attempt: Attempt, definition: AnyWorkflow, data: object
-) -> tuple[object, BaseException | None]:
+async def _outcome(attempt: Attempt, definition: AnyWorkflow, data: object) -> tuple[object, BaseException | None]:
     """The handler's output, or what came of it instead."""
     try:
         return decode(unpack(await run_validated(attempt, definition, data))), None
