@@ -13,7 +13,7 @@ from redflow.engines.redis.runs import Lease, Settlement, StepWrite
 from tests.model.model import Model
 from tests.model.render import render
 from tests.support.invariants import check_invariants
-from tests.support.scripts import BIG, LEASE_MS, T0, Bench, run_id, settlement
+from tests.support.scripts import BIG, LEASE_MS, RETENTION_MS, T0, Bench, run_id, settlement
 
 T = TypeVar("T")
 
@@ -67,37 +67,43 @@ class Life:
         for _ in range(2 if again else 1):
             answer = model()
             assert self.runner.run(_awaited(real())) == answer
-            self.seen.update(f"{verb} {what}" for what in _told(answer))
+            self.seen.update(f"{verb}: {what}" for what in _told(answer))
 
     # -- workers and workflows ----------------------------------------------------------------------------------
 
     def register_workflow(self, name: str, limit: int | None, version: int | None, app: str, again: bool) -> None:
+        """Register a workflow, or change its limit."""
+        bench, model = self.bench, self.model
         self.both(
             "register_workflow",
-            lambda: self.bench.Xregister_workflow(name, app=app, max_concurrency=limit, version=version),
-            lambda: self.model.register_workflow(name, app, "q", limit, version),
+            lambda: bench.register_workflow(name, app=app, max_concurrency=limit, version=version),
+            lambda: model.register_workflow(name, app, "q", limit, version),
             again,
         )
 
     def remove_workflows(self, kept: tuple[str, ...], app: str, again: bool) -> None:
-        async def remove() -> set[str]:
-            return set(await self.bench.remove_workflows(*kept, app=app, quiet_ms=QUIET_MS))
+        """An app syncs a registry with these workflows only."""
 
-        self.both(remove, lambda: self.model.remove_workflows(app, kept, QUIET_MS), again)
+        async def remove() -> list[str]:
+            return sorted(await self.bench.remove_workflows(*kept, app=app, quiet_ms=QUIET_MS))
+
+        self.both("remove_workflows", remove, lambda: sorted(self.model.remove_workflows(app, kept, QUIET_MS)), again)
 
     def register_worker(self, worker: str, app: str, again: bool) -> None:
+        """A worker starts, or registers again."""
         knows = WORKERS[worker]
         self.both(
             "register_worker",
-            lambda: self.bench.Xregister_worker(*knows, worker=worker, app=app, alive_ms=ALIVE_MS),
+            lambda: self.bench.register_worker(*knows, worker=worker, app=app, alive_ms=ALIVE_MS),
             lambda: self.model.register_worker(worker, knows, app, ALIVE_MS),
             again,
         )
 
     def unregister_worker(self, worker: str, queues: tuple[str, ...], again: bool) -> None:
+        """A worker stops."""
         self.both(
             "unregister_worker",
-            lambda: self.bench.Xunregister_worker(*queues, worker=worker, quiet_ms=QUIET_MS),
+            lambda: self.bench.unregister_worker(*queues, worker=worker, quiet_ms=QUIET_MS),
             lambda: self.model.unregister_worker(worker, queues),
             again,
         )
@@ -105,27 +111,38 @@ class Life:
     # -- creating and claiming ----------------------------------------------------------------------------------
 
     def create(
-        self, workflow: str, queue: str | None, key: str | None, delay: int | None, data: str, count: int, again: bool
+        self,
+        workflow: str,
+        queue: str | None = None,
+        key: str | None = None,
+        delay: int | None = None,
+        data: str = "one",
+        count: int = 1,
+        again: bool = False,
     ) -> None:
+        """Create some runs with the same arguments."""
         orders: list[RunOrder] = []
         for _ in range(count):
             self.made += 1
             order = RunOrder(run_id(self.made), workflow, PAYLOADS[data], queue=queue, idempotency_key=key)
             orders.append(replace(order, run_at_ms=None if delay is None else self.model.now + delay))
-        self.both(lambda: self.bench.scripts.create(orders, "app"), lambda: self.model.create(orders), again)
+        self.both("create", lambda: self.bench.scripts.create(orders, "app"), lambda: self.model.create(orders), again)
 
     def idempotency_key_expires(self, which: int) -> None:
-        place = sorted(self.model.holders)[which % len(self.model.holders)]
-        del self.model.holders[place]
-        self.runner.run(self.bench.read("DEL", f"@idem:{len(place[0].encode())}:{place[0]}:{place[1]}"))
+        """The TTL of a key runs out; it counts by the server's own clock."""
+        if self.model.holders:
+            workflow, key = sorted(self.model.holders)[which % len(self.model.holders)]
+            del self.model.holders[workflow, key]
+            self.runner.run(self.bench.delete(f"idem:{len(workflow.encode())}:{workflow}:{key}"))
 
     def claim(self, worker: str, want: int, queues: tuple[str, ...], again: bool) -> None:
+        """A worker claims."""
         self.claims += 1
-        self._claim(worker, f"{worker}.{self.claims:x}", want, queues)
-        if again:
+        for _ in range(2 if again else 1):
             self._claim(worker, f"{worker}.{self.claims:x}", want, queues)
 
-    def late_duplicate_of_the_last_claim(self, worker: str, queues: tuple[str, ...]) -> None:
+    def claim_late(self, worker: str, queues: tuple[str, ...]) -> None:
+        """A duplicate of a worker's last claim arrives late."""
         known = self.model.workers.get(worker)
         if known is not None and known.token:
             self._claim(worker, known.token, len(known.claimed), queues)
@@ -136,12 +153,12 @@ class Life:
         first = {name for name, run in model.runs.items() if run["a"] is None}
         expected = model.claim(worker, token, want, queues)
         reply = self.runner.run(self.bench.scripts.claim(worker, token, LEASE_MS, want, queues))
+        self.seen["claim: unregistered" if expected is None else "claim: runs" if expected else "claim: nothing"] += 1
         if reply is None or expected is None:
             assert (reply, expected) == (None, None)
             return
         assert [(run.lease, run.attempt) for run in reply.runs] == expected
-        assert reply.more == again
-        assert reply.now == model.now
+        assert (reply.now, reply.more) == (model.now, again)
         assert reply.next_due == min(model.due.values(), default=None)
         assert reply.next_lease == min(model.leases.values(), default=None)
         for run in reply.runs:
@@ -157,24 +174,21 @@ class Life:
         """One of the leases there ever were, one that holds more often than not."""
         held = [lease for lease in self.leases if self.model.owned(lease)[0] is not None]
         chosen = held if held and which % 5 else self.leases
-        return chosen[which % len(chosen)]
+        return chosen[which % len(chosen)] if chosen else Lease(run_id(0), 1, "w1.never")
 
     def record(self, steps: list[tuple[int, str, str, str]], again: bool) -> None:
+        """Holders record steps: (lease, name, status, payload)."""
         writes = [_step(self.lease(which), name, status, payload) for which, name, status, payload in steps]
-        self.both(lambda: self.bench.scripts.record(writes), lambda: self.model.record(writes), again)
+        self.both("record", lambda: self.bench.scripts.record(writes), lambda: self.model.record(writes), again)
 
     def settle(
-        self,
-        ends: list[tuple[int, str, str, int]],
-        worker: str,
-        queues: tuple[str, ...],
-        idle: bool,
-        again: bool,
+        self, ends: list[tuple[int, str, str, int]], worker: str, queues: tuple[str, ...], idle: bool, again: bool
     ) -> None:
+        """Holders end their attempts: (lease, outcome, payload, delay)."""
         items = [self._end(*end) for end in ends]
         self.both(
             "settle",
-            lambda: self.bench.Xsettle(items, worker, queues, idle=idle),
+            lambda: self.bench.scripts.settle(items, worker, queues, idle=idle),
             lambda: self.model.settle(items, worker, queues, idle=idle),
             again,
         )
@@ -189,57 +203,70 @@ class Life:
         return settlement(lease, outcome, PAYLOADS[payload], due=self.model.now + delay, attempt=attempt, steps=steps)
 
     def decide_failure(self, which: int, error: str, again: bool) -> None:
-        lease = self.lease(which)
+        """A holder is about to call on_failure."""
+        lease, stored = self.lease(which), PAYLOADS[error]
         self.both(
             "decide_failure",
-            lambda: self.bench.Xdecide_failure(lease, PAYLOADS[error]),
-            lambda: self.model.decide_failure(lease, PAYLOADS[error]),
+            lambda: self.bench.scripts.decide_failure(lease, stored),
+            lambda: self.model.decide_failure(lease, stored),
             again,
         )
 
     def release(self, which: list[int], again: bool) -> None:
+        """A worker hands runs back."""
         leases = [self.lease(one) for one in which]
-        self.both(lambda: self.bench.scripts.release(leases), lambda: self.model.release(leases), again)
+        self.both("release", lambda: self.bench.scripts.release(leases), lambda: self.model.release(leases), again)
 
     def renew(self, worker: str, which: list[int], again: bool) -> None:
-        leases = [self.lease(one) for one in which] if self.leases else []
+        """A worker's heartbeat, maybe for leases of another."""
+        leases = [self.lease(one) for one in which]
         self.both(
             "renew",
-            lambda: self.bench.Xrenew(worker, LEASE_MS, ALIVE_MS, leases, patience_s=5),
+            lambda: self.bench.scripts.renew(worker, LEASE_MS, ALIVE_MS, leases, patience_s=5),
             lambda: self.model.renew(worker, leases, ALIVE_MS),
             again,
         )
 
     def cancel(self, which: int, reason: str, again: bool) -> None:
-        run = run_id(which % (self.made + 1))  # number 0 is no run's
-        self.both(lambda: self.bench.scripts.cancel(run, reason), lambda: self.model.cancel(run, reason), again)
+        """Cancel a run, or one that never was."""
+        run = run_id(which % (self.made + 1))
+        self.both(
+            "cancel", lambda: self.bench.scripts.cancel(run, reason), lambda: self.model.cancel(run, reason), again
+        )
 
     # -- time and the loops -------------------------------------------------------------------------------------
 
-    def time_passes(self, by: int) -> None:
+    def pass_time(self, by: int) -> None:
+        """The clock moves on."""
         self.model.now += by
         self.bench.now = self.model.now
 
     def promote(self, limit: int, again: bool) -> None:
-        self.both(lambda: self.bench.scripts.promote(limit), lambda: self.model.promote(limit), again)
+        """Due runs enter their queues."""
+        self.both("promote", lambda: self.bench.scripts.promote(limit), lambda: self.model.promote(limit), again)
 
-    def recover(self, limit: int, again: bool) -> None:
-        self.both(lambda: self.bench.scripts.recover(limit, POISON), lambda: self.model.recover(limit, POISON), again)
+    def recover(self, limit: int, again: bool, dead: bool) -> None:
+        """Runs of dead holders are taken back, maybe after all of them died."""
+        if dead:
+            self.pass_time(LEASE_MS)
+        scripts, model = self.bench.scripts, self.model
+        self.both("recover", lambda: scripts.recover(limit, POISON), lambda: model.recover(limit, POISON), again)
 
-    def every_holder_dies(self) -> None:
-        self.time_passes(LEASE_MS)
-        self.recover(100, False)
-
-    def purge(self, limit: int, again: bool) -> None:
-        self.both(lambda: self.bench.scripts.purge(None, limit), lambda: self.model.purge(limit), again)
+    def purge(self, limit: int, again: bool, over: bool) -> None:
+        """Finished runs are removed, maybe after the retention of all of them."""
+        if over:
+            self.pass_time(RETENTION_MS)
+        self.both("purge", lambda: self.bench.scripts.purge(None, limit), lambda: self.model.purge(limit), again)
 
     def fail_strays(self, which: int, limit: int, waited: bool, again: bool) -> None:
+        """Runs whose workflow nobody knows fail, if they waited long enough."""
         if waited:
-            self.time_passes(PATIENCE_MS)
-        queue, workflow = sorted(self.model.stray_since)[which % len(self.model.stray_since)]
+            self.pass_time(PATIENCE_MS)
+        places = sorted(self.model.stray_since) or [("app:q", "a")]
+        queue, workflow = places[which % len(places)]
         self.both(
             "fail_strays",
-            lambda: self.bench.Xfail_strays(queue, workflow, PATIENCE_MS, limit, POISON),
+            lambda: self.bench.scripts.fail_strays(queue, workflow, PATIENCE_MS, limit, POISON),
             lambda: self.model.fail_strays(queue, workflow, PATIENCE_MS, limit, POISON),
             again,
         )
@@ -253,3 +280,19 @@ def _step(lease: Lease, name: str, status: str, payload: str) -> StepWrite:
     return StepWrite(lease, f"s:{name}", f"1 {status}r 1 0 5 ", PAYLOADS[payload])
 
 
+def _told(answer: object) -> list[str]:
+    """What is worth counting in an answer: codes and reasons, and whether a number is more than none."""
+    if isinstance(answer, str):
+        return [answer]
+    if isinstance(answer, dict):
+        return [*answer.values()] or ["plain"]
+    if isinstance(answer, int):
+        return ["some" if answer else "none"]
+    if answer is None:
+        return ["unregistered"]
+    if isinstance(answer, list):
+        return [part if isinstance(part, str) else part[0] for part in answer] or ["none"]
+    assert isinstance(answer, tuple)
+    if isinstance(answer[-1], dict):
+        return _told(answer[-1])
+    return [what for what, count in zip(("recovered", "poisoned"), answer[-2:], strict=True) if count] or ["none"]

@@ -192,6 +192,10 @@ class Bench:
         args = [base + arg[1:] if isinstance(arg, str) and arg.startswith("@") else arg for arg in command]
         return await self.connection.read(*args)
 
+    async def delete(self, name: str) -> None:
+        """Remove a key."""
+        await self.read("DEL", "@" + name)
+
     async def snapshot(self) -> Snapshot:
         """Everything under the prefix."""
         return await read_snapshot(self.connection, self.prefix)

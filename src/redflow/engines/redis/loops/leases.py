@@ -186,7 +186,7 @@ class LeaseKeeper:
                 self._let_go.add(run_id)
                 held.lease.good_until = 0.0
                 log.error(
-                    "step %r of run %s is past its time-out and blocks the event loop; its lease is let go. It is at:\n%s",
+                    "step %r of run %s is past its time-out and blocks the loop; its lease is let go. It is at:\n%s",
                     step,
                     held.attempt.claim.run_id,
                     self._stack(),
