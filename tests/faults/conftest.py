@@ -50,9 +50,7 @@ def process(redis_url: str, prefix: str, effects: Effects) -> Iterator[StartProc
     """Start worker processes; they are gone at the end."""
     started: list[WorkerProcess] = []
 
-    def start(
-        *, lease_ms: int = 400, die_at: str = "", concurrency: int = 10, url: str | None = None
-    ) -> WorkerProcess:
+    def start(*, lease_ms: int = 400, die_at: str = "", concurrency: int = 10, url: str | None = None) -> WorkerProcess:
         process = WorkerProcess(
             url or redis_url, prefix, effects, lease_ms=lease_ms, die_at=die_at, concurrency=concurrency
         )

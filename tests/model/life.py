@@ -13,7 +13,7 @@ from redflow.engines.redis.runs import Lease, Settlement, StepWrite
 from tests.model.model import Model
 from tests.model.render import render
 from tests.support.invariants import check_invariants
-from tests.support.scripts import BIG, LEASE_MS, RETENTION_MS, T0, Bench, run_id, settlement
+from tests.support.scripts import BIG, LEASE_MS, T0, Bench, changes, run_id, settlement
 
 T = TypeVar("T")
 
@@ -59,7 +59,9 @@ class Life:
 
     def compare(self) -> None:
         """Redis holds exactly what the model says, and no rule is broken."""
-        assert self.runner.run(self.bench.values()) == render(self.model)
+        real, true = self.runner.run(self.bench.values()), render(self.model)
+        unlike = [f"{name}: is {real.get(name)}, should be {true.get(name)}" for name in changes(true, real)]
+        assert not unlike, "\n".join(unlike)[:20_000]
         self.runner.run(check_invariants(self.bench.connection, self.bench.prefix, lowered=self.model.lowered))
 
     def both(self, verb: str, real: Callable[[], Awaitable[T]], model: Callable[[], T], again: bool) -> None:
@@ -228,8 +230,8 @@ class Life:
         )
 
     def cancel(self, which: int, reason: str, again: bool) -> None:
-        """Cancel a run, or one that never was."""
-        run = run_id(which % (self.made + 1))
+        """Cancel a run that somebody holds or held, or any, or one that never was."""
+        run = self.lease(which).run_id if which % 2 else run_id(which % (self.made + 1))
         self.both(
             "cancel", lambda: self.bench.scripts.cancel(run, reason), lambda: self.model.cancel(run, reason), again
         )
@@ -245,17 +247,19 @@ class Life:
         """Due runs enter their queues."""
         self.both("promote", lambda: self.bench.scripts.promote(limit), lambda: self.model.promote(limit), again)
 
-    def recover(self, limit: int, again: bool, dead: bool) -> None:
-        """Runs of dead holders are taken back, maybe after all of them died."""
-        if dead:
-            self.pass_time(LEASE_MS)
+    def recover(self, limit: int, again: bool, deaths: int) -> None:
+        """Runs of dead holders are taken back; each time that all die, another worker claims them first."""
         scripts, model = self.bench.scripts, self.model
-        self.both("recover", lambda: scripts.recover(limit, POISON), lambda: model.recover(limit, POISON), again)
+        for death in range(max(1, deaths)):
+            if death:
+                self.claim("w1", 3, ("app:q", "app:x"), again=False)
+            if deaths:
+                self.pass_time(LEASE_MS)
+            self.both("recover", lambda: scripts.recover(limit, POISON), lambda: model.recover(limit, POISON), again)
 
-    def purge(self, limit: int, again: bool, over: bool) -> None:
-        """Finished runs are removed, maybe after the retention of all of them."""
-        if over:
-            self.pass_time(RETENTION_MS)
+    def purge(self, limit: int, again: bool, after: int) -> None:
+        """Finished runs are removed, maybe after some time."""
+        self.pass_time(after)
         self.both("purge", lambda: self.bench.scripts.purge(None, limit), lambda: self.model.purge(limit), again)
 
     def fail_strays(self, which: int, limit: int, waited: bool, again: bool) -> None:
@@ -295,4 +299,5 @@ def _told(answer: object) -> list[str]:
     assert isinstance(answer, tuple)
     if isinstance(answer[-1], dict):
         return _told(answer[-1])
-    return [what for what, count in zip(("recovered", "poisoned"), answer[-2:], strict=True) if count] or ["none"]
+    _, _, *counts = answer
+    return [what for what, count in zip(("some", "poisoned"), counts, strict=False) if count] or ["none"]

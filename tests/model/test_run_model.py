@@ -8,6 +8,7 @@ longer and new games, and makes a failing one as small as it can.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from typing import Any, Final
@@ -17,14 +18,16 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from redflow.engines.redis import runs, scripts
+from redflow.errors import RedflowError
 from tests.model.life import PAYLOADS, QUIET_MS, Life
-from tests.support.scripts import LEASE_MS
+from tests.support.scripts import LEASE_MS, RETENTION_MS
 from tests.support.servers import ServerOptions, ServerProcess
 
 THOROUGH: Final = os.environ.get("REDFLOW_TEST_MODEL") == "thorough"
 SETTINGS: Final = settings(
-    max_examples=2_000 if THOROUGH else 60,
-    stateful_step_count=100 if THOROUGH else 30,
+    max_examples=2_000 if THOROUGH else 70,
+    stateful_step_count=100 if THOROUGH else 35,
     derandomize=not THOROUGH,
     database=None,
     deadline=None,
@@ -52,16 +55,21 @@ def call(method: str, **arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[
 
 
 # Few rules with many calls each: Hypothesis leaves whole rules out of a game.
-CREATES = call(
-    "create",
-    workflow=st.sampled_from(["a", "a", "b", "new"]),
-    queue=st.sampled_from([None, None, "q", "x", "app:q"]),
-    key=st.sampled_from([None, None, "k1", "k2"]),
-    delay=st.sampled_from([None, None, -5, 0, 40, 5_000]),
-    data=payload,
-    count=few,
-    again=again,
-) | call("idempotency_key_expires", which=some)
+CANCELS = call("cancel", which=some, reason=st.sampled_from(["", "why"]), again=again)
+CLIENTS = (
+    call(
+        "create",
+        workflow=st.sampled_from(["a", "a", "b", "new"]),
+        queue=st.sampled_from([None, None, "q", "x", "app:q"]),
+        key=st.sampled_from([None, None, "k1", "k2"]),
+        delay=st.sampled_from([None, None, -5, 0, 40, 5_000]),
+        data=payload,
+        count=few,
+        again=again,
+    )
+    | call("idempotency_key_expires", which=some)
+    | CANCELS
+)
 CLAIMS = call("claim", worker=worker, want=few, queues=queues, again=again) | call(
     "claim_late", worker=worker, queues=queues
 )
@@ -77,13 +85,13 @@ ATTEMPTS = (
     | call("decide_failure", which=some, error=payload, again=again)
     | call("release", which=st.lists(some, min_size=1, max_size=3), again=again)
     | call("renew", worker=worker, which=st.lists(some, max_size=3), again=again)
-    | call("cancel", which=some, reason=st.sampled_from(["", "why"]), again=again)
+    | CANCELS
 )
 LOOPS = (
     call("pass_time", by=st.sampled_from([1, 40, 1_000, LEASE_MS, QUIET_MS]))
     | call("promote", limit=few, again=again)
-    | call("recover", limit=few, again=again, dead=st.booleans())
-    | call("purge", limit=few, again=again, over=st.sampled_from([False, False, True]))
+    | call("recover", limit=few, again=again, deaths=st.sampled_from([0, 1, 1, 3]))
+    | call("purge", limit=few, again=again, after=st.sampled_from([0, RETENTION_MS - LEASE_MS, RETENTION_MS]))
     | call("fail_strays", which=some, limit=few, waited=st.booleans(), again=again)
 )
 REGISTRY = (
@@ -137,8 +145,8 @@ class RunLife(RuleBasedStateMachine):
         life.create("b", count=2)
         life.claim("w1", 3, ("app:q",), again=False)
 
-    @rule(call=CREATES)
-    def create(self, call: Call) -> None:
+    @rule(call=CLIENTS)
+    def client(self, call: Call) -> None:
         """Clients."""
         self.play(call)
 
@@ -168,11 +176,69 @@ class RunLife(RuleBasedStateMachine):
         self.play(call)
 
 
+HAPPENS: Final = {
+    *("create: created", "create: found", "claim: runs", "record: plain", "settle: plain", "settle: stale"),
+    *("release: some", "renew: plain", "cancel: canceled", "cancel: requested", "recover: some", "promote: some"),
+    "purge: some",
+}
+"""What must have been answered in the course of the games, or they prove nothing."""
+
+
 @pytest.mark.timeout(0 if THOROUGH else 300)
 def test_the_scripts_do_what_the_model_says(private_server: Callable[[ServerOptions], ServerProcess]) -> None:
-    class OnThisServer(RunLife):
-        url = private_server(ServerOptions()).url
-
     Life.seen.clear()
-    run_state_machine_as_test(OnThisServer, settings=SETTINGS)
-    print(sorted(Life.seen.items()))
+    play_games(private_server(ServerOptions()).url, SETTINGS)
+    assert set(Life.seen) >= HAPPENS, f"games in which too little happens: {sorted(HAPPENS - set(Life.seen))}"
+
+
+# Faults that the games must find: (file, what stands there, what stands there instead).
+FAULTS: Final = {
+    "fence and token are not looked at": ("lib/owned_run", "r[2] ~= fence or r[3] ~= token", "false"),
+    "a settled run is settled again": ("lib/owned_run", "if r[1] ~= 'running' then", "if false then"),
+    "the index keeps the old status": ("lib/set_status", "if from ~= '' then redis", "if false then redis"),
+    "a retry keeps its lease": ("settle_runs", "redis.call('ZREM', base .. 'leases', id)", ""),
+    "a slot is not handed on": ("settle_runs", "  hand_over(base, run.workflow)\n", ""),
+    "the limit is not looked at": ("claim_runs", "not has_slot(workflow)", "false"),
+    "a claim sent again takes more": ("claim_runs", "last[1] == token", "false"),
+    "a create sent again makes another": ("create_runs", "if redis.call('EXISTS', record) == 1", "if false"),
+    "a key is taken from a run that goes on": ("create_runs", "if not status or status == 'failed'", "if true"),
+    "a cancel request is overlooked": ("settle_runs", "if run.cancel then", "if false then"),
+    "a canceled run stays in its queue": ("cancel_run", "redis.call('ZREM', base .. 'ready:' .. queue, id)", ""),
+    "a recovered run goes to the back": ("recover_runs", "r[5], true)", "r[5], false)"),
+    "deaths are not counted": ("recover_runs", "redis.call('HSET', key, 'x', deaths)", ""),
+    "a purged run stays in its index": ("purge_runs", "redis.call('ZREM', index, id)", ""),
+}  # fmt: skip
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_games_find_a_planted_fault(
+    private_server: Callable[[ServerOptions], ServerProcess], monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    name, old, new = FAULTS[fault]
+    plant(monkeypatch, f"{name}.lua", old, new)
+    url = private_server(ServerOptions()).url
+    with pytest.raises((AssertionError, RedflowError, ExceptionGroup)):
+        play_games(url, settings(SETTINGS, max_examples=1_000))
+
+
+def play_games(url: str, how: settings) -> None:
+    """Play until a game fails, or all are over."""
+
+    class OnThisServer(RunLife):
+        pass
+
+    OnThisServer.url = url
+    run_state_machine_as_test(OnThisServer, settings=how)
+
+
+def plant(monkeypatch: pytest.MonkeyPatch, path: str, old: str, new: str) -> None:
+    """Let every verb be made with one text of a file replaced."""
+    read = scripts._read
+    assert read(path).count(old) == 1
+    monkeypatch.setattr(scripts, "_read", lambda asked: read(asked).replace(old, new) if asked == path else read(asked))
+    for attribute, script in list(vars(runs).items()):
+        if isinstance(script, scripts.Script):
+            source = scripts._resolve(script.name)
+            sha = hashlib.sha1(source.encode()).hexdigest()
+            monkeypatch.setattr(runs, attribute, scripts.Script(script.name, source, sha))

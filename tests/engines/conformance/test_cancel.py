@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -127,8 +128,7 @@ async def test_a_running_run_is_interrupted_within_moments(world: World) -> None
             with pytest.raises(CanceledError):
                 await ctx.step.run("cleanup", world.did.append, "never")
 
-    await world.worker()
-    handle = await world.start()
+    handle = await world.begin()
     await started.wait()
     asked = time.monotonic()
     assert await world.client.cancel_run(handle.id, reason="stop it") is True
@@ -170,18 +170,15 @@ async def test_a_handler_that_ignores_the_request_still_ends_canceled(world: Wor
     async def w(ctx: Context) -> object:
         world.did.append("attempt")
         started.set()
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            pass
         if ending == "raise":
             raise ValueError("instead")
         if ending == "step":
             await ctx.step.run("s", world.did.append, "never")
         return "instead"
 
-    await world.worker()
-    handle = await world.start()
+    handle = await world.begin()
     await started.wait()
     assert await world.client.cancel_run(handle.id)
     await assert_canceled(world, handle, None)
@@ -234,8 +231,7 @@ async def test_a_cleanup_that_raises_makes_no_noise(world: World) -> None:
             ctx.step.run("a", dirty), ctx.step.run("b", dirty, timeout_ms=60_000), ctx.step.wait_for("nap", "1h")
         )
 
-    await world.worker()
-    handle = await world.start()
+    handle = await world.begin()
     await started.wait()
     assert await world.client.cancel_run(handle.id)
     await assert_canceled(world, handle, None)

@@ -161,6 +161,10 @@ class LeaseKeeper:
                 lease.good_until = sent_at + self._lease_ms / 1000
         if reasons:
             self._on_loop(self._apply, leases, reasons)
+        # An outage is no death: runs that were let go during it are handed back, unless somebody has them.
+        if given_up := self._executor.given_up[:]:
+            await scripts.release(given_up, patience_s=patience_s)
+            del self._executor.given_up[: len(given_up)]
 
     def _loop_is_stuck(self) -> bool:
         silent_s = monotonic() - self._loop_beat

@@ -6,6 +6,7 @@
 -- replies: per item a pair (code, id): created | found (an earlier run has the key) | unknown_workflow
 -- A queue given by the caller comes as '=' .. name and a key as '=' .. key; '' stands for none.
 -- Sent again with the same id it changes nothing and answers the same, so a lost reply does no harm.
+-- Starts with a write that needs memory, so that a full Redis refuses the whole batch; refreshed TTLs come last.
 -- include: server_now
 -- include: set_status
 -- include: enqueue_run
@@ -15,7 +16,7 @@
 local base = KEYS[1]
 local now = server_now(ARGV[1])
 local client_app = ARGV[2]
-local known = {}
+local known, refreshed = {}, {}
 
 local function metadata(workflow)
   if not known[workflow] then
@@ -31,7 +32,7 @@ local function earlier_run(workflow, key, ttl)
   if not id then return nil end
   local status = redis.call('HGET', base .. 'run:' .. id, 's')
   if not status or status == 'failed' or status == 'canceled' then return nil end
-  redis.call('EXPIRE', idem, ttl)
+  refreshed[#refreshed + 1] = { idem, ttl }
   return id
 end
 
@@ -78,4 +79,5 @@ for i = 3, #ARGV, 9 do
   reply[#reply + 1] = code
   reply[#reply + 1] = id
 end
+for _, key in ipairs(refreshed) do redis.call('EXPIRE', key[1], key[2]) end
 return reply
