@@ -59,6 +59,10 @@ bench: venv
 
 # --- tests -----------------------------------------------------------------------------------------------------
 
+# What talks to a server of the test's own; the rest (pure code, the command line on the embedded server, docs) would
+# only say the same again.
+ON_EACH_SERVER := tests/support tests/scripts tests/model tests/engines tests/faults
+
 test: venv
 	REDFLOW_TEST_SERVER=bundled $(PYTEST) $(ARGS)
 
@@ -66,11 +70,11 @@ $(REDIS62): $(VENV)/.installed-dev tools/fetch_redis62.py
 	@$(BIN)/python tools/fetch_redis62.py $@
 
 test-62: venv $(REDIS62)
-	REDFLOW_TEST_SERVER=redis62 $(PYTEST) $(ARGS)
+	REDFLOW_TEST_SERVER=redis62 $(PYTEST) $(ON_EACH_SERVER) $(ARGS)
 
 test-70: venv
 	@tools/apt-install.sh $(REDIS70) redis-server
-	REDFLOW_TEST_SERVER=redis70 $(PYTEST) $(ARGS)
+	REDFLOW_TEST_SERVER=redis70 $(PYTEST) $(ON_EACH_SERVER) $(ARGS)
 
 test-servers:
 	@$(MAKE) --no-print-directory test

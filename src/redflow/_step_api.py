@@ -176,7 +176,7 @@ class StepApi(Protocol):
             fn: an async function, a callable that returns an awaitable, or a plain function, which runs in a
                 thread. If it takes `signal` (or any keyword) and none is given, it gets a CancelSignal.
             args: passed to `fn`.
-            timeout_ms: the longest it may take, in milliseconds; None or 0 is no limit.
+            timeout_ms: the longest it may take, in milliseconds; more than 0; None is no limit.
             kwargs: passed to `fn`, but for `retry`, if that is a StepRetry: then the step is tried again in place,
                 without ending the attempt.
 

@@ -344,7 +344,7 @@ class WorkerHandle:
     async def _hand_back_rest(self) -> None:
         """What was abandoned, and what a claim brought while it was being cancelled, goes back as well."""
         try:
-            leases = [held.lease for held in self._executor.held.values()]
+            leases = [held.lease for held in self._executor.held.values()] + self._executor.given_up
             self._executor.held.clear()
             if leases:
                 await self._engine.scripts.release(leases, patience_s=0.5)

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -337,3 +338,26 @@ async def test_ctrl_c_in_the_terminal_reaches_the_worker_too(programs: Programs)
     os.killpg(program.process.pid, signal.SIGINT)
     assert program.wait() == 0
     assert program.err == []
+
+
+async def test_ctrl_c_while_the_worker_process_starts(programs: Programs) -> None:
+    save(programs, "one")
+    program = programs.start("dev", "flows")
+    url_of(program)
+    children = Path(f"/proc/{program.process.pid}/task/{program.process.pid}/children")
+    if sys.platform == "linux":  # as early as it can be
+        wait_until(
+            lambda: any(b"redflow.cli.child" in _command(pid) for pid in children.read_text().split()),
+            timeout_s=DEADLINE_S,
+            what="the worker process",
+        )
+    os.killpg(program.process.pid, signal.SIGINT)
+    assert program.wait() == 0
+    assert program.err == []
+
+
+def _command(pid: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return b""

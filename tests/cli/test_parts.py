@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from redflow import config
 from redflow.cli.exits import Refused, one_line
 from redflow.cli.modules import default_app, locate
+from redflow.cli.process import WorkerProcess
 from redflow.cli.supervisor import Backoff
 from redflow.cli.wire import (
     Loaded,
@@ -112,3 +115,24 @@ def test_settings_come_over_whole() -> None:
 def test_reports_come_over_whole(report: Report) -> None:
     assert "\n" not in report_to_json(report)
     assert report_from_json(report_to_json(report)) == report
+
+
+def test_options_are_said_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("REDIS_URL", "REDFLOW_PREFIX", "REDFLOW_APP"):
+        monkeypatch.setenv(name, "old")
+    config.say_in_environment(url="redis://new", prefix="")
+    assert (config.redis_url(), config.default_prefix(), config.app_from_env()) == (
+        "redis://new",
+        config.DEFAULT_PREFIX,
+        "old",
+    )
+
+
+async def test_a_worker_process_that_dies_before_it_reads_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("redflow.cli.process.sys.executable", shutil.which("false"))
+    settings = WorkerSettings(modules=[ModuleName("m")], app="long" * 1_000_000)
+    reports: list[Report] = []
+    process = await WorkerProcess.start(settings, lambda _, report: reports.append(report))
+    assert await process.wait() == 1
+    assert process.ended.is_set()
+    assert reports == []

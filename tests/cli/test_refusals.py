@@ -178,6 +178,7 @@ def test_a_module_that_is_not_there_or_empty(
         ("import nothing_like_it", r"ModuleNotFoundError: No module named 'nothing_like_it' \(shop/flows.py, line 1\)"),
         ("def f(:\n", r"SyntaxError: .* \(shop/flows.py, line 1\)"),
         ("\n1 / 0", r"ZeroDivisionError: division by zero \(shop/flows.py, line 2\)"),
+        ("raise ValueError('one\\ntwo')", r"ValueError: one \(shop/flows.py, line 1\)"),
         ("raise SystemExit(3)", r"SystemExit: 3 \(shop/flows.py, line 1\)"),
         (
             "import redflow\nasync def f(ctx): ...\nredflow.define_workflow('x', handler=f, max_attempts=-1)",

@@ -163,7 +163,7 @@ async def test_run_at_schedules(programs: Programs, world: dict[str, str], clien
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--input", '{"a": 1,}'), "--input is not JSON: .* at line 1 column 9"),
+        (("--input", '{"a": 1,}'), r"--input is not JSON: .* at line 1 column \d"),
         (("--input", '{"a":\n nope}'), "--input is not JSON: Expecting value at line 2 column 2"),
         (("--input", "NaN"), r"input.*\$"),
         (("--input", "[" * 100_000), "nested too deeply"),

@@ -121,9 +121,10 @@ def blocks_of(page: str) -> list[Block]:
 
 def links_of(page: str) -> Iterator[tuple[int, str]]:
     """Line and target of every link outside of code."""
-    for number, line in _prose(page):
-        for match in _LINK.finditer(re.sub(r"`[^`]*`", "", line)):
-            yield number, match["target"]
+    lines = dict(_prose(page))
+    text = "\n".join(lines.get(number, "") for number in range(1, max(lines) + 1))
+    for match in _LINK.finditer(re.sub(r"`[^`\n]*`", "", text)):
+        yield text.count("\n", 0, match.start()) + 1, match["target"]
 
 
 def anchors_of(page: str) -> set[str]:

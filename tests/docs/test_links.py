@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.docs.pages import PAGES, ROOT, anchors_of, links_of
@@ -25,6 +27,11 @@ def test_index_lists_every_page() -> None:
     listed = {(ROOT / "docs" / target).resolve() for _, target in links_of("docs/index.md")}
     pages = {(ROOT / page).resolve() for page in PAGES if page.startswith("docs/") and page != "docs/index.md"}
     assert pages <= listed, sorted(str(page.relative_to(ROOT)) for page in pages - listed)
+
+
+def test_site_has_every_page() -> None:
+    listed = re.findall(r"^ +- ([\w./-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.M)
+    assert sorted(f"docs/{page}" for page in listed) == [page for page in PAGES if page.startswith("docs/")]
 
 
 def test_decisions_are_numbered_and_listed() -> None:

@@ -132,6 +132,9 @@ class Model(State):
         return reasons
 
     def _write(self, run: Run, write: StepWrite) -> None:
+        before = run[write.field]
+        if isinstance(before, bytes) and before.split()[1].startswith(b"S") and write.header.split()[1].startswith("R"):
+            return  # arrived late
         run.fields[write.field] = write.header.encode() + run.store(write.field, write.payload)
 
     def settle(

@@ -1,71 +1,113 @@
 """The life of runs, played at random against a real server and against the model; both must agree after each step.
 
 A step is one call of a verb, often sent twice, as after a lost reply. After it the reply, every key with its value,
-and the invariants are compared. `REDFLOW_TEST_MODEL=thorough` plays longer and new games; the usual ones are always
-the same. A failure prints the calls that lead to it, and a blob that replays them.
+and the invariants are compared. The games are always the same and, to stay quick, not made smaller when one fails:
+a failure prints the calls that lead to it, and a blob that replays them. `REDFLOW_TEST_MODEL=thorough` plays more,
+longer and new games, and makes a failing one as small as it can.
 """
 
 from __future__ import annotations
 
-import asyncio
+import hashlib
 import os
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, Final
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from redflow.domain.run import RunOrder
-from redflow.engines.redis.runs import Lease, Settlement, StepWrite
-from tests.model.model import Model
-from tests.model.render import render
-from tests.support.invariants import faults_in
-from tests.support.scripts import BIG, LEASE_MS, RETENTION_MS, T0, Bench, run_id, settlement
+from redflow.engines.redis import runs, scripts
+from redflow.errors import RedflowError
+from tests.model.life import PAYLOADS, QUIET_MS, Life
+from tests.support.scripts import LEASE_MS, RETENTION_MS
 from tests.support.servers import ServerOptions, ServerProcess
 
-T = TypeVar("T")
-
-ALIVE_MS = 100_000
-PATIENCE_MS = 600_000
-QUIET_MS = 30_000
-POISON = b'{"kind":"poison"}'
-WORKERS = {"w1": ("a", "b"), "w2": ("a", "new"), "w3": ("b",)}
-
-THOROUGH = os.environ.get("REDFLOW_TEST_MODEL") == "thorough"
-SETTINGS = settings(
-    max_examples=2_000 if THOROUGH else 60,
-    stateful_step_count=100 if THOROUGH else 30,
+THOROUGH: Final = os.environ.get("REDFLOW_TEST_MODEL") == "thorough"
+SETTINGS: Final = settings(
+    max_examples=2_000 if THOROUGH else 70,
+    stateful_step_count=100 if THOROUGH else 35,
     derandomize=not THOROUGH,
     database=None,
     deadline=None,
     print_blob=True,
+    phases=[Phase.generate, Phase.shrink] if THOROUGH else [Phase.generate],
     suppress_health_check=[*HealthCheck],
 )
 
-twice = st.booleans()
-PAYLOADS = {"one": b"1", "error": b'{"message":"no"}', "big": BIG}
-payloads = st.sampled_from(sorted(PAYLOADS)).map(PAYLOADS.__getitem__)
-workers = st.sampled_from(sorted(WORKERS))
-queue_lists = st.sampled_from([("app:q", "app:x"), ("app:x", "app:q"), ("app:q",), ("other:q", "app:q")])
-some = st.integers(0, 1_000)
-"""Stands for one of the runs or leases there are, modulo their number."""
-outcomes = st.sampled_from(["succeeded", "failed", "canceled", "retry", "suspended"])
-apps = st.sampled_from(["app", "app", "app", "other"])
+Call = tuple[str, dict[str, Any]]  # a method of Life and its arguments
+
+again = st.booleans()
+few = st.integers(1, 3)
+some = st.integers(0, 1_000)  # stands for one of the runs or leases there are, modulo their number
+payload = st.sampled_from(sorted(PAYLOADS))
+worker = st.sampled_from(["w1", "w1", "w2", "w3"])
+app = st.sampled_from(["app", "app", "app", "other"])
+queues = st.sampled_from([("app:q", "app:x"), ("app:x", "app:q"), ("app:q",), ("other:q", "app:q")])
+outcome = st.sampled_from(["succeeded", "failed", "canceled", "retry", "suspended"])
+delay = st.sampled_from([-5, 0, 40])
 
 
-def _rarely(machine: RunLife) -> bool:
-    """Whether now is one of the few moments for changes of workers and workflows."""
-    return machine.calls % 5 == 0
+def call(method: str, **arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[Call]:
+    """Calls of a method of Life."""
+    return st.tuples(st.just(method), st.fixed_dictionaries(arguments))
+
+
+# Few rules with many calls each: Hypothesis leaves whole rules out of a game.
+CANCELS = call("cancel", which=some, reason=st.sampled_from(["", "why"]), again=again)
+CLIENTS = (
+    call(
+        "create",
+        workflow=st.sampled_from(["a", "a", "b", "new"]),
+        queue=st.sampled_from([None, None, "q", "x", "app:q"]),
+        key=st.sampled_from([None, None, "k1", "k2"]),
+        delay=st.sampled_from([None, None, -5, 0, 40, 5_000]),
+        data=payload,
+        count=few,
+        again=again,
+    )
+    | call("idempotency_key_expires", which=some)
+    | CANCELS
+)
+CLAIMS = call("claim", worker=worker, want=few, queues=queues, again=again) | call(
+    "claim_late", worker=worker, queues=queues
+)
+STEP = st.tuples(some, st.sampled_from(["one", "two"]), st.sampled_from("SFR"), payload)
+END = st.tuples(some, outcome, payload, delay)
+SETTLES = call(
+    "settle", ends=st.lists(END, min_size=1, max_size=3), worker=worker, queues=queues, idle=st.booleans(), again=again
+)
+ATTEMPTS = (
+    call("record", steps=st.lists(STEP, min_size=1, max_size=3), again=again)
+    | SETTLES
+    | SETTLES
+    | call("decide_failure", which=some, error=payload, again=again)
+    | call("release", which=st.lists(some, min_size=1, max_size=3), again=again)
+    | call("renew", worker=worker, which=st.lists(some, max_size=3), again=again)
+    | CANCELS
+)
+LOOPS = (
+    call("pass_time", by=st.sampled_from([1, 40, 1_000, LEASE_MS, QUIET_MS]))
+    | call("promote", limit=few, again=again)
+    | call("recover", limit=few, again=again, deaths=st.sampled_from([0, 1, 1, 3]))
+    | call("purge", limit=few, again=again, after=st.sampled_from([0, RETENTION_MS - LEASE_MS, RETENTION_MS]))
+    | call("fail_strays", which=some, limit=few, waited=st.booleans(), again=again)
+)
+REGISTRY = (
+    call(
+        "register_workflow",
+        name=st.sampled_from(["a", "b", "new"]),
+        limit=st.sampled_from([None, 1, 2, 3]),
+        version=st.sampled_from([None, 5, 6]),
+        app=app,
+        again=again,
+    )
+    | call("remove_workflows", kept=st.sampled_from([("a", "b"), ("b",), ()]), app=app, again=again)
+    | call("register_worker", worker=worker, app=app, again=again)
+    | call("register_worker", worker=worker, app=app, again=again)
+    | call("unregister_worker", worker=worker, queues=queues, again=again)
+)
 
 
 class RunLife(RuleBasedStateMachine):
@@ -75,292 +117,128 @@ class RunLife(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.runner = asyncio.Runner()
-        self.bench = self.runner.run(self._open())
-        self.model = Model(T0)
-        self.leases: list[Lease] = []
-        self.made = 0
-        self.claims = 0
-        self.calls = 0
-
-    async def _open(self) -> Bench:
-        bench = Bench(self.url, "model")
-        await bench.read("FLUSHALL")
-        return bench
+        self.life = Life(self.url)
 
     def teardown(self) -> None:
         """Close what was opened."""
-        self.bench.lowered = self.model.lowered
-        self.runner.run(self.bench.close())
-        self.runner.close()
+        self.life.close()
 
-    def both(self, real: Callable[[], Awaitable[T]], model: Callable[[], T], again: bool) -> T:
-        """Make a call in both worlds, maybe twice; the replies must be the same."""
-        answer = model()
-        assert self.runner.run(_awaited(real())) == answer
-        if again:
-            repeated = model()
-            assert self.runner.run(_awaited(real())) == repeated
-        return answer
+    def play(self, call: Call) -> None:
+        """Make one call."""
+        method, arguments = call
+        getattr(self.life, method)(**arguments)
 
     @invariant()
-    def keys_are_those_of_the_model(self) -> None:
-        """Redis holds exactly what the model says, and no rule is broken."""
-        self.calls += 1
-        snapshot = self.runner.run(self.bench.snapshot())
-        assert snapshot.values() == render(self.model)
-        assert faults_in(snapshot, lowered=self.model.lowered) == []
-
-    # -- workers and workflows ----------------------------------------------------------------------------------
+    def both_worlds_agree(self) -> None:
+        """After every step."""
+        self.life.compare()
 
     @initialize(limit=st.sampled_from([1, 2]))
     def begin(self, limit: int) -> None:
-        self.register_workflow("a", limit, None, "app", False)
-        self.register_workflow("b", None, None, "app", False)
-        self.register_worker("w1", "app", False)
-        self.register_worker("w2", "app", False)
-        self.create("a", None, None, None, b"1", 3, False)
-        self.create("b", None, None, None, b"1", 2, False)
-        self.claim("w1", 3, ("app:q",), False)
+        """A game begins with two workflows, two workers and some runs, three of them claimed."""
+        life = self.life
+        life.register_workflow("a", limit, None, "app", again=False)
+        life.register_workflow("b", None, None, "app", again=False)
+        life.register_worker("w1", "app", again=False)
+        life.register_worker("w2", "app", again=False)
+        life.create("a", count=3)
+        life.create("b", count=2)
+        life.claim("w1", 3, ("app:q",), again=False)
 
-    @precondition(_rarely)
-    @rule(
-        name=st.sampled_from(["a", "b", "new"]),
-        limit=st.sampled_from([None, 1, 2, 3]),
-        version=st.sampled_from([None, 5, 6]),
-        app=apps,
-        again=twice,
-    )
-    def register_workflow(self, name: str, limit: int | None, version: int | None, app: str, again: bool) -> None:
-        self.both(
-            lambda: self.bench.register_workflow(name, app=app, max_concurrency=limit, version=version),
-            lambda: self.model.register_workflow(name, app, "q", limit, version),
-            again,
-        )
+    @rule(call=CLIENTS)
+    def client(self, call: Call) -> None:
+        """Clients."""
+        self.play(call)
 
-    @precondition(_rarely)
-    @rule(kept=st.sampled_from([("a", "b"), ("b",), ()]), app=apps, again=twice)
-    def remove_workflows(self, kept: tuple[str, ...], app: str, again: bool) -> None:
-        async def remove() -> set[str]:
-            return set(await self.bench.remove_workflows(*kept, app=app, quiet_ms=QUIET_MS))
+    @rule(call=CLAIMS)
+    def claim(self, call: Call) -> None:
+        """Workers that want more."""
+        self.play(call)
 
-        self.both(remove, lambda: self.model.remove_workflows(app, kept, QUIET_MS), again)
+    @rule(call=ATTEMPTS)
+    def attempt(self, call: Call) -> None:
+        """Workers that hold runs, and clients that cancel them."""
+        self.play(call)
 
-    @precondition(lambda self: _rarely(self) or any(worker.gone for worker in self.model.workers.values()))
-    @rule(worker=workers, app=apps, again=twice)
-    def register_worker(self, worker: str, app: str, again: bool) -> None:
-        knows = WORKERS[worker]
-        self.both(
-            lambda: self.bench.register_worker(*knows, worker=worker, app=app, alive_ms=ALIVE_MS),
-            lambda: self.model.register_worker(worker, knows, app, ALIVE_MS),
-            again,
-        )
+    @rule(call=ATTEMPTS)
+    def attempt_too(self, call: Call) -> None:
+        """The same: most of a run's life."""
+        self.play(call)
 
-    @precondition(_rarely)
-    @rule(worker=workers, queues=queue_lists, again=twice)
-    def unregister_worker(self, worker: str, queues: tuple[str, ...], again: bool) -> None:
-        self.both(
-            lambda: self.bench.unregister_worker(*queues, worker=worker, quiet_ms=QUIET_MS),
-            lambda: self.model.unregister_worker(worker, queues),
-            again,
-        )
+    @rule(call=LOOPS)
+    def loop(self, call: Call) -> None:
+        """Time, and the duties that follow it."""
+        self.play(call)
 
-    # -- creating and claiming ----------------------------------------------------------------------------------
-
-    @rule(
-        workflow=st.sampled_from(["a", "a", "b", "new"]),
-        queue=st.sampled_from([None, None, "q", "x", "app:q"]),
-        key=st.sampled_from([None, None, "k1", "k2"]),
-        delay=st.sampled_from([None, None, -5, 0, 40, 5_000]),
-        data=payloads,
-        count=st.integers(1, 3),
-        again=twice,
-    )
-    def create(
-        self, workflow: str, queue: str | None, key: str | None, delay: int | None, data: bytes, count: int, again: bool
-    ) -> None:
-        orders: list[RunOrder] = []
-        for _ in range(count):
-            self.made += 1
-            order = RunOrder(run_id(self.made), workflow, data, queue=queue, idempotency_key=key)
-            orders.append(replace(order, run_at_ms=None if delay is None else self.model.now + delay))
-        self.both(lambda: self.bench.scripts.create(orders, "app"), lambda: self.model.create(orders), again)
-
-    @precondition(lambda self: self.model.holders)
-    @rule(which=some)
-    def idempotency_key_expires(self, which: int) -> None:
-        place = sorted(self.model.holders)[which % len(self.model.holders)]
-        del self.model.holders[place]
-        self.runner.run(self.bench.read("DEL", f"@idem:{len(place[0].encode())}:{place[0]}:{place[1]}"))
-
-    @precondition(lambda self: any(self.model.ready.values()) or any(self.model.strays.values()))
-    @rule(worker=workers, want=st.integers(1, 3), queues=queue_lists, again=twice)
-    def claim(self, worker: str, want: int, queues: tuple[str, ...], again: bool) -> None:
-        self.claims += 1
-        self._claim(worker, f"{worker}.{self.claims:x}", want, queues)
-        if again:
-            self._claim(worker, f"{worker}.{self.claims:x}", want, queues)
-
-    @precondition(lambda self: self.claims)
-    @rule(worker=workers, queues=queue_lists)
-    def late_duplicate_of_the_last_claim(self, worker: str, queues: tuple[str, ...]) -> None:
-        known = self.model.workers.get(worker)
-        if known is not None and known.token:
-            self._claim(worker, known.token, len(known.claimed), queues)
-
-    def _claim(self, worker: str, token: str, want: int, queues: tuple[str, ...]) -> None:
-        model = self.model
-        again = worker in model.workers and model.workers[worker].token == token
-        first = {name for name, run in model.runs.items() if run["a"] is None}
-        expected = model.claim(worker, token, want, queues)
-        reply = self.runner.run(self.bench.scripts.claim(worker, token, LEASE_MS, want, queues))
-        if reply is None or expected is None:
-            assert (reply, expected) == (None, None)
-            return
-        assert [(run.lease, run.attempt) for run in reply.runs] == expected
-        assert reply.more == again
-        assert reply.now == model.now
-        assert reply.next_due == min(model.due.values(), default=None)
-        assert reply.next_lease == min(model.leases.values(), default=None)
-        for run in reply.runs:
-            told = {name.decode(): value.decode("utf-8", "surrogateescape") for name, value in run.record.items()}
-            record = model.runs[run.lease.run_id].record()
-            wanted = set("wcqmit") if run.lease.run_id in first and not again else record.keys()
-            assert told == {name: value for name, value in record.items() if name in wanted}
-        self.leases += [lease for lease, _ in expected if lease not in self.leases]
-
-    # -- the attempt --------------------------------------------------------------------------------------------
-
-    def lease(self, which: int) -> Lease:
-        """One of the leases there ever were, a recent one more often than not."""
-        recent = self.leases[-4:]
-        return recent[which % len(recent)] if which % 4 else self.leases[which % len(self.leases)]
-
-    @precondition(lambda self: self.leases)
-    @rule(
-        steps=st.lists(
-            st.tuples(some, st.sampled_from(["one", "two"]), st.sampled_from("SFR"), payloads), min_size=1, max_size=3
-        ),
-        again=twice,
-    )
-    def record(self, steps: list[tuple[int, str, str, bytes]], again: bool) -> None:
-        writes = [_step(self.lease(which), name, status, payload) for which, name, status, payload in steps]
-        self.both(lambda: self.bench.scripts.record(writes), lambda: self.model.record(writes), again)
-
-    @precondition(lambda self: self.leases)
-    @rule(
-        ends=st.lists(st.tuples(some, outcomes, payloads, st.sampled_from([-5, 0, 40])), min_size=1, max_size=3),
-        worker=workers,
-        queues=queue_lists,
-        idle=st.booleans(),
-        again=twice,
-    )
-    def settle(
-        self,
-        ends: list[tuple[int, str, bytes, int]],
-        worker: str,
-        queues: tuple[str, ...],
-        idle: bool,
-        again: bool,
-    ) -> None:
-        items = [self._end(*end) for end in ends]
-        self.both(
-            lambda: self.bench.scripts.settle(items, worker, queues, idle=idle),
-            lambda: self.model.settle(items, worker, queues, idle=idle),
-            again,
-        )
-
-    def _end(self, which: int, outcome: str, payload: bytes, delay: int) -> Settlement:
-        lease = self.lease(which)
-        run = self.model.runs.get(lease.run_id)
-        steps = (_step(lease, "noted", "F", payload),) if which % 3 == 0 else ()
-        attempt = run.number("a") if run else 1
-        return settlement(lease, outcome, payload, due=self.model.now + delay, attempt=attempt, steps=steps)
-
-    @precondition(lambda self: self.leases)
-    @rule(which=some, error=payloads, again=twice)
-    def decide_failure(self, which: int, error: bytes, again: bool) -> None:
-        lease = self.lease(which)
-        self.both(
-            lambda: self.bench.scripts.decide_failure(lease, error),
-            lambda: self.model.decide_failure(lease, error),
-            again,
-        )
-
-    @precondition(lambda self: self.leases)
-    @rule(which=st.lists(some, min_size=1, max_size=3), again=twice)
-    def release(self, which: list[int], again: bool) -> None:
-        leases = [self.lease(one) for one in which]
-        self.both(lambda: self.bench.scripts.release(leases), lambda: self.model.release(leases), again)
-
-    @precondition(lambda self: self.leases)
-    @rule(worker=workers, which=st.lists(some, max_size=3), again=twice)
-    def renew(self, worker: str, which: list[int], again: bool) -> None:
-        leases = [self.lease(one) for one in which] if self.leases else []
-        self.both(
-            lambda: self.bench.scripts.renew(worker, LEASE_MS, ALIVE_MS, leases, patience_s=5),
-            lambda: self.model.renew(worker, leases, ALIVE_MS),
-            again,
-        )
-
-    @precondition(lambda self: self.model.runs)
-    @rule(which=some, reason=st.sampled_from(["", "why"]), again=twice)
-    def cancel(self, which: int, reason: str, again: bool) -> None:
-        run = run_id(which % (self.made + 1))  # number 0 is no run's
-        self.both(lambda: self.bench.scripts.cancel(run, reason), lambda: self.model.cancel(run, reason), again)
-
-    # -- time and the loops -------------------------------------------------------------------------------------
-
-    @rule(by=st.sampled_from([1, 40, 1_000, LEASE_MS, LEASE_MS, QUIET_MS, PATIENCE_MS, RETENTION_MS]))
-    def time_passes(self, by: int) -> None:
-        self.model.now += by
-        self.bench.now = self.model.now
-
-    @precondition(lambda self: self.model.due)
-    @rule(limit=st.integers(1, 3), again=twice)
-    def promote(self, limit: int, again: bool) -> None:
-        self.both(lambda: self.bench.scripts.promote(limit), lambda: self.model.promote(limit), again)
-
-    @precondition(lambda self: self.model.leases)
-    @rule(limit=st.integers(1, 3), again=twice)
-    def recover(self, limit: int, again: bool) -> None:
-        self.both(lambda: self.bench.scripts.recover(limit, POISON), lambda: self.model.recover(limit, POISON), again)
-
-    @precondition(lambda self: self.model.leases)
-    @rule()
-    def every_holder_dies(self) -> None:
-        self.time_passes(LEASE_MS)
-        self.recover(100, False)
-
-    @precondition(lambda self: self.model.expiry)
-    @rule(limit=st.integers(1, 3), again=twice)
-    def purge(self, limit: int, again: bool) -> None:
-        self.both(lambda: self.bench.scripts.purge(None, limit), lambda: self.model.purge(limit), again)
-
-    @precondition(lambda self: self.model.stray_since)
-    @rule(which=some, limit=st.integers(1, 2), waited=st.booleans(), again=twice)
-    def fail_strays(self, which: int, limit: int, waited: bool, again: bool) -> None:
-        if waited:
-            self.time_passes(PATIENCE_MS)
-        queue, workflow = sorted(self.model.stray_since)[which % len(self.model.stray_since)]
-        self.both(
-            lambda: self.bench.scripts.fail_strays(queue, workflow, PATIENCE_MS, limit, POISON),
-            lambda: self.model.fail_strays(queue, workflow, PATIENCE_MS, limit, POISON),
-            again,
-        )
+    @rule(call=REGISTRY)
+    def registry(self, call: Call) -> None:
+        """Workers that come and go, workflows that change."""
+        self.play(call)
 
 
-async def _awaited(answer: Awaitable[T]) -> T:
-    return await answer
-
-
-def _step(lease: Lease, name: str, status: str, payload: bytes) -> StepWrite:
-    return StepWrite(lease, f"s:{name}", f"1 {status}r 1 0 5 ", payload)
+HAPPENS: Final = {
+    *("create: created", "create: found", "claim: runs", "record: plain", "settle: plain", "settle: stale"),
+    *("release: some", "renew: plain", "cancel: canceled", "cancel: requested", "recover: some", "promote: some"),
+    "purge: some",
+}
+"""What must have been answered in the course of the games, or they prove nothing."""
 
 
 @pytest.mark.timeout(0 if THOROUGH else 300)
 def test_the_scripts_do_what_the_model_says(private_server: Callable[[ServerOptions], ServerProcess]) -> None:
-    class OnThisServer(RunLife):
-        url = private_server(ServerOptions()).url
+    Life.seen.clear()
+    play_games(private_server(ServerOptions()).url, SETTINGS)
+    assert set(Life.seen) >= HAPPENS, f"games in which too little happens: {sorted(HAPPENS - set(Life.seen))}"
 
-    run_state_machine_as_test(OnThisServer, settings=SETTINGS)
+
+# Faults that the games must find: (file, what stands there, what stands there instead).
+FAULTS: Final = {
+    "fence and token are not looked at": ("lib/owned_run", "r[2] ~= fence or r[3] ~= token", "false"),
+    "a settled run is settled again": ("lib/owned_run", "if r[1] ~= 'running' then", "if false then"),
+    "the index keeps the old status": ("lib/set_status", "if from ~= '' then redis", "if false then redis"),
+    "a retry keeps its lease": ("settle_runs", "redis.call('ZREM', base .. 'leases', id)", ""),
+    "a slot is not handed on": ("settle_runs", "  hand_over(base, run.workflow)\n", ""),
+    "the limit is not looked at": ("claim_runs", "not has_slot(workflow)", "false"),
+    "a claim sent again takes more": ("claim_runs", "last[1] == token", "false"),
+    "a create sent again makes another": ("create_runs", "if redis.call('EXISTS', record) == 1", "if false"),
+    "a key is taken from a run that goes on": ("create_runs", "if not status or status == 'failed'", "if true"),
+    "a cancel request is overlooked": ("settle_runs", "if run.cancel then", "if false then"),
+    "a canceled run stays in its queue": ("cancel_run", "redis.call('ZREM', base .. 'ready:' .. queue, id)", ""),
+    "a recovered run goes to the back": ("recover_runs", "r[5], true)", "r[5], false)"),
+    "deaths are not counted": ("recover_runs", "redis.call('HSET', key, 'x', deaths)", ""),
+    "a purged run stays in its index": ("purge_runs", "redis.call('ZREM', index, id)", ""),
+}  # fmt: skip
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_games_find_a_planted_fault(
+    private_server: Callable[[ServerOptions], ServerProcess], monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    name, old, new = FAULTS[fault]
+    plant(monkeypatch, f"{name}.lua", old, new)
+    url = private_server(ServerOptions()).url
+    with pytest.raises((AssertionError, RedflowError, ExceptionGroup)):
+        play_games(url, settings(SETTINGS, max_examples=1_000))
+
+
+def play_games(url: str, how: settings) -> None:
+    """Play until a game fails, or all are over."""
+
+    class OnThisServer(RunLife):
+        pass
+
+    OnThisServer.url = url
+    run_state_machine_as_test(OnThisServer, settings=how)
+
+
+def plant(monkeypatch: pytest.MonkeyPatch, path: str, old: str, new: str) -> None:
+    """Let every verb be made with one text of a file replaced."""
+    read = scripts._read
+    assert read(path).count(old) == 1
+    monkeypatch.setattr(scripts, "_read", lambda asked: read(asked).replace(old, new) if asked == path else read(asked))
+    for attribute, script in list(vars(runs).items()):
+        if isinstance(script, scripts.Script):
+            source = scripts._resolve(script.name)
+            sha = hashlib.sha1(source.encode()).hexdigest()
+            monkeypatch.setattr(runs, attribute, scripts.Script(script.name, source, sha))

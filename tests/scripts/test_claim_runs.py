@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from redflow.engines.redis.replies import as_int
 from tests.support.scripts import BIG, ERROR, LEASE_MS, QUEUE, RETENTION_MS, T0, Bench, changes, run_id, step
 
@@ -255,6 +257,27 @@ async def test_what_is_over_or_gone_is_dropped(bench: Bench) -> None:
     await bench.read("ZADD", "@ready:app:q", 1, lease.run_id, 2, run_id(99))
     assert (await bench.claim()).runs == []
     assert changes(before, await bench.values()) == {}
+
+
+@pytest.mark.parametrize("name", ["a", "n", "c"])
+async def test_a_record_with_a_broken_number_fails_alone(bench: Bench, name: str) -> None:
+    await bench.serve()
+    broken, good = await bench.create(), await bench.create()
+    await bench.read("HSET", f"@run:{broken}", name, "abc")
+    assert [run.lease.run_id for run in (await bench.claim()).runs] == [good]
+    record = await bench.record(broken)
+    assert (record["s"], record[name]) == ("failed", str(T0) if name == "c" else "0")
+    assert "is broken" in record["e"]
+
+
+async def test_what_is_no_record_takes_nothing_down(bench: Bench) -> None:
+    await bench.serve()
+    good = await bench.create()
+    await bench.read("SET", f"@run:{run_id(77)}", "not a hash")
+    await bench.read("HSET", f"@run:{run_id(78)}", "s", "queued")
+    await bench.read("ZADD", "@ready:app:q", 0, run_id(77), 0, run_id(78))
+    assert [run.lease.run_id for run in (await bench.claim()).runs] == [good]
+    await bench.read("DEL", f"@run:{run_id(77)}", f"@run:{run_id(78)}")
 
 
 async def test_one_call_looks_at_no_more_than_200_runs(bench: Bench) -> None:

@@ -41,6 +41,17 @@ async def test_new_runs_are_refused_whole(bench: Bench) -> None:
     assert await bench.values() == before
 
 
+async def test_a_batch_that_also_asks_for_an_earlier_run_is_refused_whole(bench: Bench) -> None:
+    await bench.register_workflow()
+    first = replace(bench.order(), idempotency_key="k")
+    await bench.scripts.create([first], None)
+    await fill(bench)
+    before = await bench.values()
+    with pytest.raises(QueueFullError):
+        await bench.scripts.create([replace(bench.order(), idempotency_key="k"), bench.order()], None)
+    assert await bench.values() == before
+
+
 async def test_who_asks_again_for_a_run_that_is_there_gets_it(bench: Bench) -> None:
     await bench.register_workflow()
     order = replace(bench.order(), idempotency_key="k")

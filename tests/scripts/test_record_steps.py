@@ -82,6 +82,17 @@ async def test_only_a_step_that_succeeded_is_progress(bench: Bench) -> None:
     assert await bench.field(lease.run_id, "x") is None
 
 
+async def test_a_running_that_arrives_late_undoes_no_success(bench: Bench) -> None:
+    await bench.serve()
+    lease = await bench.running()
+    await bench.scripts.record([step(lease, status="R")])
+    assert await bench.field(lease.run_id, "s:one") == "1 Rr 1 0 5 1"
+    await bench.scripts.record([step(lease, payload=b"2")])
+    assert await bench.scripts.record([step(lease, payload=BIG, status="R")]) == {}
+    assert await bench.field(lease.run_id, "s:one") == "1 Sr 1 0 5 2"
+    assert (await bench.snapshot()).names("big:") == []
+
+
 async def test_nothing_is_written_without_items(bench: Bench) -> None:
     assert await bench.scripts.record([]) == {}
     assert await bench.values() == {}

@@ -192,6 +192,10 @@ class Bench:
         args = [base + arg[1:] if isinstance(arg, str) and arg.startswith("@") else arg for arg in command]
         return await self.connection.read(*args)
 
+    async def delete(self, name: str) -> None:
+        """Remove a key."""
+        await self.read("DEL", "@" + name)
+
     async def snapshot(self) -> Snapshot:
         """Everything under the prefix."""
         return await read_snapshot(self.connection, self.prefix)
@@ -223,10 +227,11 @@ class Bench:
                 await pubsub.get_message(timeout=10)
             yield Ear(self, pubsub, channels[0])
 
-    async def close(self) -> None:
-        """Check the invariants, remove the keys and close the connection."""
+    async def close(self, *, check: bool = True) -> None:
+        """Check the invariants, if that is asked for, remove the keys and close the connection."""
         try:
-            await check_invariants(self.connection, self.prefix, lowered=self.lowered)
+            if check:
+                await check_invariants(self.connection, self.prefix, lowered=self.lowered)
         finally:
             await Resets(self.connection, self.keys).everything()
             await self.connection.close()

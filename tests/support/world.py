@@ -90,9 +90,7 @@ class World:
 
     def options(self) -> StartWorkerOptions:
         """The usual options of a worker, to be changed by `dataclasses.replace`."""
-        return StartWorkerOptions(
-            app="app", url=self.url, prefix=self.prefix, registry=self.registry, concurrency=10
-        )
+        return StartWorkerOptions(app="app", url=self.url, prefix=self.prefix, registry=self.registry, concurrency=10)
 
     async def small_worker(self, concurrency: int = 1) -> WorkerHandle:
         """A worker with few slots."""
@@ -102,11 +100,15 @@ class World:
         """Start a run of the workflow `w`, or of another."""
         return await self.client.emit_workflow(name, input)
 
-    async def run(self, input: object = None, *, name: str = "w") -> JsonData:
-        """Start a worker if there is none, start a run and wait for its output."""
+    async def begin(self, input: object = None, *, name: str = "w") -> RunHandle[JsonData]:
+        """Start a worker if there is none, and a run."""
         if not self._workers:
             await self.worker()
-        handle = await self.start(input, name=name)
+        return await self.start(input, name=name)
+
+    async def run(self, input: object = None, *, name: str = "w") -> JsonData:
+        """Start a worker if there is none, start a run and wait for its output."""
+        handle = await self.begin(input, name=name)
         return await handle.result(timeout_ms=DEADLINE_S * 1000)
 
     async def status(self, handle: RunHandle[JsonData]) -> str:

@@ -32,6 +32,8 @@ from redflow.worker import StartWorkerOptions, WorkerHandle, start_worker
 _LOOK_S: Final = 0.5
 """How often the worker is asked whether all its threads hang, seconds."""
 
+_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
 _LOG_FORMAT: Final = "%(asctime)s %(levelname)-7s %(name)s[%(process)d] %(message)s"
 
 _LAST_S: Final = 5.0
@@ -108,8 +110,10 @@ def main() -> None:
     def on_signal(number: int, frame: FrameType | None) -> None:
         command.order("stop")
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _STOP_SIGNALS:
         signal.signal(number, on_signal)
+    # The command started this process with them held back: one that came during the start counts now.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
     settings = command.settings
     logging.basicConfig(level=settings.log_level.upper(), format=_LOG_FORMAT)
     config.say_in_environment(url=settings.url, prefix=settings.prefix, app=settings.app)

@@ -122,9 +122,10 @@ def _broken(module: ModuleName, exc: BaseException) -> NotStarted:
     report = traceback.TracebackException.from_exception(exc)
     frames = [frame for frame in report.stack if not _is_machinery(frame.filename)]
     report.stack = traceback.StackSummary.from_list(frames)
-    what = "".join(report.format_exception_only()).strip().splitlines()
-    place = _place(exc, frames)
-    return NotStarted("broken_module", f"can't import {module.name}: {what[-1]}{place}", "".join(report.format()))
+    lines = "".join(report.format_exception_only()).strip().splitlines()
+    what = lines[-1 if isinstance(exc, SyntaxError) else 0]  # the source stands above a SyntaxError
+    text = f"can't import {module.name}: {what}{_place(exc, frames)}"
+    return NotStarted("broken_module", text, "".join(report.format()))
 
 
 def _place(exc: BaseException, frames: list[traceback.FrameSummary]) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from redflow.cli.signals import StopSignals, wait_first
@@ -21,6 +22,9 @@ _HURRIED_S: Final = 3.0
 
 _END_S: Final = 5.0
 """How long the end of a process may take beyond its grace periods, seconds."""
+
+_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+"""What ends a worker process; it starts with them held back and releases them when it can take them."""
 
 OnReport = Callable[["WorkerProcess", Report], None]
 """What is called with each report of a process."""
@@ -60,17 +64,21 @@ class WorkerProcess:
                 group of its own: Ctrl-C reaches the command only, and not what steps have started.
         """
         ours, theirs = socket.socketpair()
-        with theirs:
-            # Not from the current directory (-P): a types.py there would be taken for Python's. The process itself
-            # makes it importable, once all it needs is imported. Names of modules are for people who look at `ps`.
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-P", "-m", "redflow.cli.child", str(theirs.fileno())),
-                *(module.name for module in settings.modules),
-                stdin=None if interactive else subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                process_group=None if interactive else 0,
-            )
+        # Not from the current directory (-P): a types.py there would be taken for Python's. The process itself
+        # makes it importable, once all it needs is imported. Names of modules are for people who look at `ps`.
+        try:
+            with theirs, _held_back(_STOP_SIGNALS):
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    *("-P", "-m", "redflow.cli.child", str(theirs.fileno())),
+                    *(module.name for module in settings.modules),
+                    stdin=None if interactive else subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(),),
+                    process_group=None if interactive else 0,
+                )
+        except BaseException:
+            ours.close()
+            raise
         reader, writer = await asyncio.open_connection(sock=ours, limit=2**24)
         writer.write(f"{settings.to_json()}\n".encode())
         return cls(process, (reader, writer), on_report, settings.grace_ms / 1000)
@@ -120,6 +128,17 @@ class WorkerProcess:
         return code
 
     async def _read_reports(self) -> None:
-        with contextlib.suppress(ConnectionResetError):
+        with contextlib.suppress(ConnectionError):  # it died; perhaps before it had read what it was sent
             async for line in self._reader:
                 self._on_report(self, report_from_json(line.decode()))
+
+
+@contextlib.contextmanager
+def _held_back(numbers: Iterable[signal.Signals]) -> Iterator[None]:
+    """Hold back signals from this thread, and from processes that it starts meanwhile until they release them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        # Not back to the former mask: while one start awaits its end another begins, and would restore this one's.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)

@@ -34,6 +34,7 @@ UNWIND_S: Final = 0.5
 _AWAKE_WARNING_S: Final = 10.0
 _LOOK_EVERY_MS: Final = 2000
 """The net under a lost message that a wait was decided, while the run is awake."""
+_OVERDUE_S: Final = 1.0
 _ANNOUNCE_S: Final = 0.05
 """A step that lasts longer is recorded as running, seconds; shorter ones cost one write only."""
 
@@ -82,6 +83,8 @@ class Attempt:
         self.next_seq = 1 + max((step.seq for step in claim.steps.values()), default=0)
         self.in_flight: dict[str, asyncio.Task[object] | None] = {}
         self.started: dict[str, StepRecord] = {}
+        self.limits: dict[str, float] = {}
+        """When steps under way run out of their time-outs, monotonic seconds."""
         self.open_waits: dict[str, OpenWait] = {}
         self.unsuccessful: list[StepRecord] = []
         self.thread_call: asyncio.Task[object] | None = None
@@ -162,6 +165,13 @@ class Attempt:
             self.task.cancel()
         if self.on_interrupt is not None:
             self.on_interrupt()
+
+    def overdue_step(self, now_s: float) -> str | None:
+        """A step far past its time-out, so that nothing on the event loop can end it; any thread may ask."""
+        for name, limit_s in list(self.limits.items()):
+            if now_s > limit_s + _OVERDUE_S:
+                return name
+        return None
 
     # -- the sleep rule -----------------------------------------------------------------------------------------
 

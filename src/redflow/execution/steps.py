@@ -10,6 +10,7 @@ import asyncio
 import builtins
 import inspect
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -236,6 +237,7 @@ class Steps:
 
     async def _call_with_limit(self, name: str, call: Call, limit_s: float, signal: CancelSignal | None) -> object:
         work = asyncio.ensure_future(self._invoke(name, call))
+        self._attempt.limits[name] = time.monotonic() + limit_s
         try:
             done, _ = await asyncio.wait({work}, timeout=limit_s)
         except asyncio.CancelledError:
@@ -245,6 +247,8 @@ class Steps:
             work.add_done_callback(_forget)
             await asyncio.wait({work}, timeout=UNWIND_S)
             raise
+        finally:
+            del self._attempt.limits[name]
         if done:
             return work.result()
         if signal is not None:

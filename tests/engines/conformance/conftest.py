@@ -12,7 +12,7 @@ from tests.support.world import World
 
 @pytest.fixture
 async def world(redis_url: str, prefix: str) -> AsyncIterator[World]:
-    """A prefix of the shared server with a registry, a client and, on demand, workers; its keys are judged at the end."""
+    """A prefix of the shared server with a registry, a client and, on demand, workers; judged at the end."""
     world = World(redis_url, prefix)
     yield world
     try:

@@ -13,7 +13,7 @@ import pytest
 from redflow import RedflowError, define_workflow, workflow
 from redflow.domain.run import stored_run_id
 from redflow.errors import LimitExceededError
-from redflow.types import WorkflowRetryPolicy
+from redflow.types import JsonData, WorkflowRetryPolicy
 from tests.support.world import Context, World, eventually
 
 DEEP: list[object] = []
@@ -42,18 +42,18 @@ BAD_NAMES = ["", "  ", "x" * 1001, "é" * 128, "a\0b", "a\nb", "\x9b31m", "a\u20
 
 @pytest.mark.parametrize("value", BAD_NAMES)
 @pytest.mark.parametrize("field", ["workflow name", "queue", "idempotency_key", "parent_run_id"])
-async def test_names_and_keys_that_are_none(registered: World, field: str, value: str) -> None:
-    if value is None and field != "workflow name" or (field == "queue" and value == ""):
+async def test_names_and_keys_that_are_none(registered: World, field: str, value: JsonData) -> None:
+    if (value is None and field != "workflow name") or (field == "queue" and value == ""):
         return  # None means "not given"; an empty queue is "default"
-    given = {"workflow name": "w", "queue": None, "idempotency_key": None, "parent_run_id": None} | {field: value}
+    given: dict[str, JsonData] = {"workflow name": "w"} | {field: value}
     started = time.monotonic()
     with pytest.raises(ValueError, match=field.split()[0]):
         await registered.client.run_by_name(
             given["workflow name"],
             {},
-            queue_override=given["queue"],
-            idempotency_key=given["idempotency_key"],
-            parent_run_id=given["parent_run_id"],
+            queue_override=given.get("queue"),
+            idempotency_key=given.get("idempotency_key"),
+            parent_run_id=given.get("parent_run_id"),
         )
     assert time.monotonic() - started < 0.1
 
@@ -90,7 +90,7 @@ async def test_inputs_that_are_not_json(registered: World, value: object, said: 
 
 @pytest.mark.parametrize(
     "run_at",
-    [5, "2024-01-01", date(2024, 1, 1), datetime.max, datetime.max.replace(tzinfo=UTC), True, float("nan"),
+    [5, "2024-01-01", date(2024, 1, 1), datetime.max.replace(tzinfo=UTC), True, float("nan"),
      datetime.now(UTC) + timedelta(days=3660)],
 )  # fmt: skip
 async def test_times_that_are_none(registered: World, run_at: datetime) -> None:
@@ -158,8 +158,7 @@ async def test_odd_exceptions_are_stored_and_the_worker_lives(world: World, make
             return "fine"
         raise make()
 
-    await world.worker()
-    handle = await world.start()
+    handle = await world.begin()
     assert await world.ended(handle) == "failed"
     state = await handle.get_state()
     assert state is not None
@@ -175,14 +174,21 @@ async def test_more_steps_than_allowed(world: World, monkeypatch: pytest.MonkeyP
         for n in range(10):
             await ctx.step.run(f"s{n}", world.did.append, "step")
 
-    await world.worker()
-    handle = await world.start()
+    handle = await world.begin()
     with pytest.raises(RedflowError, match="limit_exceeded"):
         await handle.result()
     assert len(world.did) == 5
 
 
-BROKEN_FIELDS = [("m", "abc"), ("i", "{half"), ("i", "z broken zlib"), ("i", "@"), ("a", "abc"), ("n", "abc"), ("c", "x")]
+BROKEN_FIELDS = [
+    ("m", "abc"),
+    ("i", "{half"),
+    ("i", "z broken zlib"),
+    ("i", "@"),
+    ("a", "abc"),
+    ("n", "abc"),
+    ("c", "x"),
+]
 
 
 @pytest.mark.parametrize(("field", "value"), BROKEN_FIELDS)
@@ -214,6 +220,28 @@ async def test_a_key_of_the_wrong_type_takes_no_other_run_down(world: World) -> 
         results = [await handle.result(timeout_ms=5000) for n, handle in enumerate(handles) if n != 3]
         assert results == [0, 1, 2, 4, 5, 6]
         assert await world.run("next") == "next"
+    finally:
+        await worker.stop()
+        await world.client.reset_runs()
+
+
+async def test_a_key_of_the_wrong_type_blocks_neither_promotion_nor_purge(world: World) -> None:
+    define_workflow("w", handler=handler, registry=world.registry)
+    await world.client.sync_registry(world.registry, app="app")
+    soon = datetime.now(UTC) + timedelta(milliseconds=150)
+    due = [await world.client.emit_workflow("w", n, run_at=soon) for n in range(3)]
+    ended = [await world.start(n) for n in range(3)]
+    for handle in ended:
+        await world.client.cancel_run(handle.id)
+    for handle in (due[0], ended[0]):
+        key = f"{world.keys.base}run:{stored_run_id(handle.id)}"
+        await world.redis.delete(key)
+        await world.redis.set(key, "not a hash")
+    worker = await world.worker()
+    try:
+        assert [await handle.result() for handle in due[1:]] == [1, 2]
+        later = int(time.time() * 1000) + 31 * 86_400_000
+        assert await world.client.cleanup_expired_runs_now(reference_time_ms=later) == 4
     finally:
         await worker.stop()
         await world.client.reset_runs()

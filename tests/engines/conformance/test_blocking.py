@@ -47,9 +47,7 @@ async def test_retries_replay_by_name(world: World) -> None:
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
-async def test_a_wait_frees_slot_and_thread(
-    world: World, concurrency: int, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_wait_frees_slot_and_thread(world: World, concurrency: int, caplog: pytest.LogCaptureFixture) -> None:
     @workflow("w", registry=world.registry)
     def w(ctx: BlockingContext) -> object:
         try:
@@ -108,8 +106,7 @@ async def test_cancel_sets_the_signal_for_the_thread(world: World) -> None:
             ctx.step.run("s", world.did.append, "never")
         return "too late"
 
-    handle = await world.start() if await world.worker() else None
-    assert handle is not None
+    handle = await world.begin()
     await soon(started.is_set, "the handler's start")
     assert await world.client.cancel_run(handle.id)
     with pytest.raises(CanceledError):
@@ -133,9 +130,9 @@ async def test_cancel_interrupts_a_step_the_thread_waits_for(world: World) -> No
         except BaseException as exc:
             world.did.append(type(exc).__name__)
             raise
+        return "no error"
 
-    handle = await world.start() if await world.worker() else None
-    assert handle is not None
+    handle = await world.begin()
     await soon(started.is_set, "the step's start")
     assert await world.client.cancel_run(handle.id)
     assert await world.ended(handle) == "canceled"
@@ -180,8 +177,7 @@ async def test_a_step_inside_a_step_of_a_thread_is_refused(world: World) -> None
     def w(ctx: BlockingContext) -> object:
         return ctx.step.run("outer", lambda: ctx.step.run("inner", lambda: 1))
 
-    handle = await world.start() if await world.worker() else None
-    assert handle is not None
+    handle = await world.begin()
     assert await world.ended(handle) == "failed"
     state = await handle.get_state()
     assert state is not None
@@ -196,7 +192,6 @@ async def test_a_handler_that_exits_fails_its_run_only(world: World) -> None:
             return "fine"
         raise SystemExit(3)
 
-    handle = await world.start() if await world.worker() else None
-    assert handle is not None
+    handle = await world.begin()
     assert await world.ended(handle) == "failed"
     assert await world.run("fine") == "fine"

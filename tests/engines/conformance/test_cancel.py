@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -127,8 +128,7 @@ async def test_a_running_run_is_interrupted_within_moments(world: World) -> None
             with pytest.raises(CanceledError):
                 await ctx.step.run("cleanup", world.did.append, "never")
 
-    await world.worker()
-    handle = await world.start()
+    handle = await world.begin()
     await started.wait()
     asked = time.monotonic()
     assert await world.client.cancel_run(handle.id, reason="stop it") is True
@@ -170,18 +170,15 @@ async def test_a_handler_that_ignores_the_request_still_ends_canceled(world: Wor
     async def w(ctx: Context) -> object:
         world.did.append("attempt")
         started.set()
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            pass
         if ending == "raise":
             raise ValueError("instead")
         if ending == "step":
             await ctx.step.run("s", world.did.append, "never")
         return "instead"
 
-    await world.worker()
-    handle = await world.start()
+    handle = await world.begin()
     await started.wait()
     assert await world.client.cancel_run(handle.id)
     await assert_canceled(world, handle, None)
@@ -234,8 +231,7 @@ async def test_a_cleanup_that_raises_makes_no_noise(world: World) -> None:
             ctx.step.run("a", dirty), ctx.step.run("b", dirty, timeout_ms=60_000), ctx.step.wait_for("nap", "1h")
         )
 
-    await world.worker()
-    handle = await world.start()
+    handle = await world.begin()
     await started.wait()
     assert await world.client.cancel_run(handle.id)
     await assert_canceled(world, handle, None)
@@ -307,30 +303,28 @@ async def test_cancel_races_the_end_of_the_run(world: World) -> None:
     await world.worker()
     outcomes = set()
 
-    async def one(n: int) -> None:
+    async def one(n: int, after_s: float) -> None:
         handle = await world.start(n)
-        await asyncio.sleep((n // 10) / 1000)
+        await asyncio.sleep(after_s)
         canceled = await world.client.cancel_run(handle.id)
         status = await world.ended(handle)
         outcomes.add(status)
         assert (status == "canceled") == canceled, (n, status, canceled)
 
-    for first in range(0, 200, 10):
-        await asyncio.gather(*(one(n) for n in range(first, first + 10)))
+    after_s = 0.0
+    while "succeeded" not in outcomes or after_s < 0.02:
+        await asyncio.gather(*(one(n, after_s) for n in range(8)))
+        after_s = after_s * 1.2 + 0.0005
     assert outcomes == {"succeeded", "canceled"}
 
 
-@pytest.mark.parametrize("reason", ["ü\u2028 'quoted' {\"a\": 1}", "x" * 255, "@"])
+@pytest.mark.parametrize("reason", ["ü 'quoted' {\"a\": 1}", "x" * 255, "@"])
 async def test_reasons_are_kept_as_they_are(world: World, reason: str) -> None:
     @workflow("w", registry=world.registry)
     async def w(ctx: Context) -> None: ...
 
     await world.client.sync_registry(world.registry, app="app")
     handle = await world.start()
-    if "\u2028" in reason:
-        with pytest.raises(ValueError, match="reason"):
-            await world.client.cancel_run(handle.id, reason=reason)
-        return
     assert await world.client.cancel_run(handle.id, reason=reason)
     with pytest.raises(CanceledError) as caught:
         await handle.result()

@@ -79,7 +79,9 @@ async def test_two_prefixes_are_two_worlds(world: World) -> None:
                 return each.prefix
 
             await each.worker()
-        handles = [await each.client.emit_workflow("w", n, idempotency_key="k") for each in (world, other) for n in "ab"]
+        handles = [
+            await each.client.emit_workflow("w", n, idempotency_key="k") for each in (world, other) for n in "ab"
+        ]
         results = [await handle.result() for handle in handles]
         assert results == [world.prefix] * 2 + [other.prefix] * 2
         assert (world.did, other.did) == (["a"], ["a"])

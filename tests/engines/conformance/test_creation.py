@@ -207,7 +207,8 @@ async def test_plain_and_async_handlers_run_and_none_is_an_output(world: World) 
     async def none(ctx: Context) -> None:
         return None
 
-    for value in ("", None, False, 0, [], {}, [[]], {"a": {}}, "é\u2028", 2**64 - 1, -(2**63), 1.5):
+    values: list[object] = ["", None, False, 0, [], {}, [[]], {"a": {}}, "é\u2028", 2**64 - 1, -(2**63), 1.5]
+    for value in values:
         assert await world.run(value, name="plain") == value
     handle = await world.start(name="none")
     assert await handle.result() is None

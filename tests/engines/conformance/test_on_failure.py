@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from redflow import NonRetriableError, OnFailureContext, RedflowError, define_workflow, workflow
 from redflow.types import RunContext, WorkflowRetryPolicy
-from tests.support.world import Context, World
+from tests.support.world import Context, World, soon
 
 NOW = WorkflowRetryPolicy(delay=1)
 
@@ -31,8 +31,7 @@ async def test_it_is_called_once_before_the_result_is_told(world: World) -> None
     await world.worker()
     handle = await world.start({"a": 1})
     result = asyncio.ensure_future(handle.result())
-    while not seen:
-        await asyncio.sleep(0.01)
+    await soon(lambda: bool(seen), "the hook")
     assert await world.status(handle) == "running"
     assert not result.done()
     go.set()
@@ -55,8 +54,7 @@ async def test_a_plain_hook_runs_in_a_thread_and_does_not_block_the_worker(world
         world.did.append(str(done.result(timeout=10)))
 
     define_workflow("w", handler=failing, max_attempts=1, on_failure=hook, registry=world.registry)
-    await world.worker()
-    handle = await world.start()
+    handle = await world.begin()
     loop_thread_free.set()
     assert await world.ended(handle) == "failed"
     assert world.did == ["True"]
@@ -77,8 +75,7 @@ async def test_what_it_raises_is_swallowed_and_logged(
 
     hook = {"plain": plain, "async": later, "late": lambda ctx: later(ctx), "exit": exits}[kind]
     define_workflow("w", handler=failing, max_attempts=1, on_failure=hook, registry=world.registry)
-    await world.worker()
-    handle = await world.start()
+    handle = await world.begin()
     assert await world.ended(handle) == "failed"
     state = await handle.get_state()
     assert state is not None

@@ -77,8 +77,7 @@ async def test_a_large_error_is_cut_and_stored_whole_elsewhere(world: World) -> 
     async def w(ctx: Context) -> None:
         await ctx.step.run("s", fails)
 
-    await world.worker()
-    handle = await world.start()
+    handle = await world.begin()
     with pytest.raises(RedflowError) as caught:
         await handle.result()
     assert len(str(caught.value)) < 5 * KIB
@@ -137,9 +136,10 @@ async def handler(ctx: Context) -> object:
 async def test_a_failed_runs_large_error_reaches_on_failures_next_caller(world: World) -> None:
     """The decided error is stored apart: the hook's second worker must still see it whole."""
     seen: list[str] = []
-    define_workflow("w", handler=fails_large, on_failure=lambda ctx: seen.append(str(ctx.error)), registry=world.registry)
-    await world.worker()
-    handle = await world.start()
+    define_workflow(
+        "w", handler=fails_large, on_failure=lambda ctx: seen.append(str(ctx.error)), registry=world.registry
+    )
+    handle = await world.begin()
     assert await world.ended(handle) == "failed"
     assert seen == ["y" * 40_000]
 

@@ -55,8 +55,7 @@ async def test_an_error_is_removed_on_success_and_started_at_is_the_first(world:
             raise ValueError("first")
         return None
 
-    handle = await world.start() if await world.worker() else None
-    assert handle is not None
+    handle = await world.begin()
     await handle.result()
     state = await handle.get_state()
     assert state is not None
@@ -72,8 +71,7 @@ async def test_a_failed_run_has_an_error_and_no_output(world: World) -> None:
     async def w(ctx: Context) -> object:
         raise NonRetriableError("no")
 
-    await world.worker()
-    handle = await world.start()
+    handle = await world.begin()
     assert await world.ended(handle) == "failed"
     state = await handle.get_state()
     assert state is not None
@@ -95,8 +93,7 @@ async def test_step_records_and_traces_over_two_attempts(world: World) -> None:
         await ctx.step.wait_for("three", 1)
         return "out"
 
-    await world.worker()
-    handle = await world.start()
+    handle = await world.begin()
     assert await handle.result() == "out"
     steps = await world.client.get_run_steps(handle.id)
     assert [(s["name"], s["status"], s["seq"], s["attempt"]) for s in steps] == [
@@ -125,8 +122,7 @@ async def test_no_attempt_is_listed_before_it_is_finished(world: World) -> None:
     async def w(ctx: Context) -> None:
         await ctx.step.wait_for("nap", "1h")
 
-    await world.worker()
-    handle = await world.start()
+    handle = await world.begin()
     await world.reaches(handle, "scheduled")
     assert await world.client.get_run_attempts(handle.id) == []
     [step] = await world.client.get_run_steps(handle.id)
@@ -146,8 +142,7 @@ async def test_a_step_that_lasts_is_seen_running(world: World) -> None:
         await ctx.step.run("quick", lambda: 1)
         await ctx.step.run("slow", go.wait)
 
-    await world.worker()
-    handle = await world.start()
+    handle = await world.begin()
     steps = await eventually(
         lambda: world.client.get_run_steps(handle.id), "two steps", until=lambda steps: len(steps) == 2
     )
@@ -174,11 +169,15 @@ async def test_a_parallel_step_keeps_its_seq_over_attempts(world: World) -> None
             raise ValueError("again")
         return results
 
-    await world.worker()
-    handle = await world.start()
+    handle = await world.begin()
     assert await handle.result() == ["c", "b", "new", "a"]
     steps = await world.client.get_run_steps(handle.id)
-    assert [(s["name"], s["seq"], s["attempt"]) for s in steps] == [("a", 1, 1), ("b", 2, 2), ("c", 3, 1), ("new", 4, 2)]
+    assert [(s["name"], s["seq"], s["attempt"]) for s in steps] == [
+        ("a", 1, 1),
+        ("b", 2, 2),
+        ("c", 3, 1),
+        ("new", 4, 2),
+    ]
 
 
 async def test_stats_count_every_status(world: World) -> None:
@@ -201,7 +200,12 @@ async def test_stats_count_every_status(world: World) -> None:
     canceled = await world.start("never")
     await world.client.cancel_run(canceled.id)
     by_status: dict[RunStatus, int] = {
-        "scheduled": 0, "queued": 1, "running": 1, "succeeded": 2, "failed": 1, "canceled": 1,
+        "scheduled": 0,
+        "queued": 1,
+        "running": 1,
+        "succeeded": 2,
+        "failed": 1,
+        "canceled": 1,
     }
     assert await world.client.get_stats() == {"total": 6, "by_status": by_status}
     go.set()
@@ -233,7 +237,12 @@ async def test_workflow_metadata(world: World) -> None:
     assert b["input_json_schema"] == Order.model_json_schema(mode="validation")
     assert (b["queue"], b["max_concurrency"]) == ("shop:default", None)
     assert set(b) - {"max_attempts"} == {
-        "name", "app", "queue", "max_concurrency", "updated_at", "input_json_schema",
+        "name",
+        "app",
+        "queue",
+        "max_concurrency",
+        "updated_at",
+        "input_json_schema",
     }
     assert await world.client.get_workflow_meta("c") is None
     await world.client.sync_registry(WorkflowRegistry(), app="shop")

@@ -16,6 +16,11 @@ from tests.support.world import Context, World, soon
 NOW = WorkflowRetryPolicy(delay=1)
 
 
+async def nap() -> str:
+    await asyncio.sleep(0.01)
+    return "async"
+
+
 async def hang(signal: CancelSignal) -> None:
     await asyncio.Event().wait()
 
@@ -37,8 +42,7 @@ async def test_a_step_that_takes_too_long_fails_with_our_timeout_error_and_is_re
             world.did.append(str(exc))
             raise
 
-    handle = await world.start() if await world.worker() else None
-    assert handle is not None
+    handle = await world.begin()
     assert await handle.result() == "done"
     assert world.did == ["Step timed out: s"]
     assert [signal.is_set() for signal in signals] == [True, False]
@@ -46,7 +50,9 @@ async def test_a_step_that_takes_too_long_fails_with_our_timeout_error_and_is_re
     assert first["error"]["kind"] == "timeout"
     [step] = first["steps"]
     assert (step["status"], step["error"]["message"], step["error"]["name"]) == (
-        "failed", "Step timed out: s", "TimeoutError",
+        "failed",
+        "Step timed out: s",
+        "TimeoutError",
     )
     assert step["finished_at"] - step["started_at"] >= 60
 
@@ -61,6 +67,7 @@ async def test_a_builtin_timeout_error_becomes_ours(world: World) -> None:
             await ctx.step.run("s", fn)
         except RedflowError as exc:
             return [type(exc) is TimeoutError, str(exc), type(exc.__cause__).__name__]
+        return "no error"
 
     assert await world.run() == [True, "Step timed out: s", "TimeoutError"]
 
@@ -75,6 +82,7 @@ async def test_our_own_timeout_error_passes_as_it_is(world: World) -> None:
             await ctx.step.run("s", fn)
         except TimeoutError as exc:
             return str(exc)
+        return "no error"
 
     assert await world.run() == "mine"
 
@@ -82,7 +90,7 @@ async def test_our_own_timeout_error_passes_as_it_is(world: World) -> None:
 async def test_a_step_within_its_time_is_untouched(world: World) -> None:
     @workflow("w", registry=world.registry)
     async def w(ctx: Context) -> object:
-        a = await ctx.step.run("a", asyncio.sleep, 0.01, "async", timeout_ms=10_000)
+        a = await ctx.step.run("a", nap, timeout_ms=10_000)
         return [a, await ctx.step.run("b", lambda: "plain", timeout_ms=10_000)]
 
     assert await world.run() == ["async", "plain"]
@@ -98,6 +106,7 @@ async def test_a_plain_function_is_told_and_has_half_a_second_to_end(world: Worl
             await ctx.step.run("s", polite, timeout_ms=50)
         except TimeoutError:
             return list(world.did)
+        return "no error"
 
     started = time.monotonic()
     assert await world.run() == ["signal True True"], "it ended before the step did"
@@ -122,19 +131,24 @@ async def test_a_thread_that_goes_on_keeps_its_place_and_its_result_is_dropped(
             await ctx.step.run("s", stubborn, timeout_ms=30)
         except TimeoutError:
             return "timed out"
+        return "no error"
 
     worker = await world.small_worker(1)
+
+    def exhausted() -> bool:
+        return worker.exhausted
+
     first = await world.start()
     assert await first.result() == "timed out"
     [step] = await world.client.get_run_steps(first.id)
     assert step["status"] == "failed"
-    assert worker.exhausted
+    assert exhausted()
     second = await world.start("next")
     await soon(lambda: "claims nothing more" in caplog.text, "the worker to say so")
     assert await world.status(second) == "queued"
     go.set()
     assert await second.result() == "next"
-    assert not worker.exhausted
+    assert not exhausted()
     assert world.did == ["thread ends"]
     [step] = await world.client.get_run_steps(first.id)
     assert step["status"] == "failed", "the late result is dropped"
@@ -144,11 +158,11 @@ async def test_a_step_that_ignores_its_cancellation_is_given_up_after_half_a_sec
     go = asyncio.Event()
 
     async def stubborn() -> str:
-        while not go.is_set():
-            try:
-                await go.wait()
-            except asyncio.CancelledError:
-                world.did.append("ignored")
+        try:
+            await go.wait()
+        except asyncio.CancelledError:
+            world.did.append("ignored")
+        await go.wait()
         raise KeyError("late")
 
     @workflow("w", registry=world.registry, max_attempts=1)
@@ -157,6 +171,7 @@ async def test_a_step_that_ignores_its_cancellation_is_given_up_after_half_a_sec
             await ctx.step.run("s", stubborn, timeout_ms=30)
         except TimeoutError:
             return "timed out"
+        return "no error"
 
     started = time.monotonic()
     assert await world.run() == "timed out"
@@ -178,6 +193,7 @@ async def test_an_error_while_a_step_unwinds_does_not_replace_the_timeout(world:
             await ctx.step.run("s", dirty, timeout_ms=30)
         except TimeoutError as exc:
             return str(exc)
+        return "no error"
 
     assert await world.run() == "Step timed out: s"
 
@@ -189,8 +205,7 @@ async def test_a_timeout_that_is_none_is_refused(world: World, timeout_ms: float
         world.did.append("attempt")
         await ctx.step.run("s", world.did.append, "never", timeout_ms=timeout_ms)
 
-    handle = await world.start() if await world.worker() else None
-    assert handle is not None
+    handle = await world.begin()
     assert await world.ended(handle) == "failed"
     state = await handle.get_state()
     assert state is not None

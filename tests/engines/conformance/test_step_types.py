@@ -94,8 +94,7 @@ async def test_typed_results_come_back_typed_on_every_execution(world: World) ->
         if ctx.run.attempt == 1:
             raise ValueError("again")
 
-    handle = await world.start() if await world.worker() else None
-    assert handle is not None
+    handle = await world.begin()
     await handle.result()
     assert seen == [EXPECTED, EXPECTED]
     steps = {step["name"]: step["output"] for step in await world.client.get_run_steps(handle.id)}
@@ -132,8 +131,7 @@ async def test_a_stored_value_that_no_longer_fits_fails_the_step_retryably(world
             raise ValueError("again")
         return value.x
 
-    handle = await world.start() if await world.worker() else None
-    assert handle is not None
+    handle = await world.begin()
     assert await handle.result() == 1, "the third attempt's program fits again: the stored value was kept"
     second = (await world.client.get_run_attempts(handle.id))[1]
     assert second["error"]["kind"] == "step_type"
@@ -148,8 +146,7 @@ async def test_a_result_that_does_not_fit_its_own_annotation_fails_the_step(worl
     async def w(ctx: Context) -> None:
         await ctx.step.run("s", liar)
 
-    handle = await world.start() if await world.worker() else None
-    assert handle is not None
+    handle = await world.begin()
     assert await world.ended(handle) == "failed"
     [step] = await world.client.get_run_steps(handle.id)
     assert step["status"] == "failed"

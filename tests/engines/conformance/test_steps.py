@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from redflow import NonRetriableError, RedflowError, workflow
+from redflow.domain.run import public_run_id
 from redflow.errors import SerializedError
 from redflow.types import CancelSignal, WorkflowRetryPolicy
 from tests.support.world import Context, World
@@ -52,8 +53,7 @@ async def test_a_failed_step_is_run_anew_with_the_same_seq(world: World) -> None
         await ctx.step.run("before", lambda: None)
         return await ctx.step.run("s", flaky, ctx.run.attempt)
 
-    handle = await world.start() if await world.worker() else None
-    assert handle is not None
+    handle = await world.begin()
     assert await handle.result() == 3
     assert world.did == ["s1", "s2", "s3"]
     assert [s["seq"] for s in await world.client.get_run_steps(handle.id)] == [1, 2]
@@ -71,10 +71,10 @@ async def test_a_step_error_can_be_caught_and_the_handler_go_on(world: World) ->
         try:
             await ctx.step.run("s", fails)
         except KeyError as exc:
-            return await ctx.step.run("t", lambda: f"caught {exc.args[0]}")
+            said = exc.args[0]
+        return await ctx.step.run("t", lambda: f"caught {said}")
 
-    handle = await world.start() if await world.worker() else None
-    assert handle is not None
+    handle = await world.begin()
     assert await handle.result() == "caught inside"
     s, t = await world.client.get_run_steps(handle.id)
     assert (s["status"], s["error"]["name"], t["status"]) == ("failed", "KeyError", "succeeded")
@@ -98,8 +98,7 @@ async def test_duplicate_names_fail_the_run_retryably_even_if_cached(world: Worl
 async def all_runs(world: World) -> list[str]:
     """Ids of the failed runs of `w`."""
     ids = await world.redis.zrange(world.keys.index("failed", "w"), 0, -1)
-    texts = [stored.decode() for stored in ids]
-    return [f"run_{t[:8]}-{t[8:12]}-{t[12:16]}-{t[16:20]}-{t[20:]}" for t in texts]
+    return [public_run_id(stored.decode()) for stored in ids if isinstance(stored, bytes)]
 
 
 async def test_a_name_is_taken_in_one_pass_only_even_by_concurrent_calls(world: World) -> None:
@@ -116,13 +115,13 @@ async def test_a_name_is_taken_in_one_pass_only_even_by_concurrent_calls(world: 
 async def test_values_are_json_round_trips_on_every_execution(world: World) -> None:
     @workflow("w", registry=world.registry, retries=NOW)
     async def w(ctx: Context) -> object:
-        value = await ctx.step.run("s", lambda: {"t": (1, 2), 3: None, True: 1.5, None: "é", "e": [{}, []]})
+        value: object = await ctx.step.run("s", lambda: {"t": (1, 2), 3: None, True: 1.5, None: "é", "e": [{}, []]})
         world.did.append(repr(value))
         if ctx.run.attempt == 1:
             raise ValueError("again")
         return value
 
-    expected = {"t": [1, 2], "3": None, "true": 1.5, "null": "é", "e": [{}, []]}
+    expected: dict[str, object] = {"t": [1, 2], "3": None, "true": 1.5, "null": "é", "e": [{}, []]}
     assert await world.run() == expected
     assert world.did == [repr(expected)] * 2
 
@@ -322,8 +321,7 @@ async def test_steps_left_open_are_canceled_and_named_and_the_outcome_stands(
         await ctx.step.run("done", lambda: None)
         return "fine"
 
-    await world.worker()
-    handle = await world.start()
+    handle = await world.begin()
     assert await handle.result() == "fine"
     statuses = {s["name"]: s["status"] for s in await world.client.get_run_steps(handle.id)}
     assert statuses == {"open": "canceled", "done": "succeeded", "nap": "canceled"}
@@ -392,18 +390,24 @@ async def test_too_long_blank_and_odd_names_are_refused(world: World) -> None:
         refused = []
         for name in ("", " ", "x" * 256, "a\0b", "a\nb", "\ud800", None, 5):
             try:
-                await ctx.step.run(name, lambda: None)  # type: ignore[arg-type]
+                await ctx.step.run(name, len, "")  # type: ignore[arg-type]
             except (ValueError, RedflowError) as exc:
                 refused.append(type(exc).__name__)
         for name in ("é" * 127, "a:b", "{x}", "s:s", "a b", "@", "-1", "n" * 255):
-            await ctx.step.run(name, lambda: None)
+            await ctx.step.run(name, len, "")
         return refused
 
-    handle = await world.start() if await world.worker() else None
-    assert handle is not None
+    handle = await world.begin()
     assert len(await handle.result()) == 8
     assert [s["name"] for s in await world.client.get_run_steps(handle.id)] == [
-        "é" * 127, "a:b", "{x}", "s:s", "a b", "@", "-1", "n" * 255,
+        "é" * 127,
+        "a:b",
+        "{x}",
+        "s:s",
+        "a b",
+        "@",
+        "-1",
+        "n" * 255,
     ]
 
 

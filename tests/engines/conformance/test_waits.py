@@ -10,7 +10,7 @@ import pytest
 
 from redflow import RedflowError, TimeoutError, workflow
 from redflow.types import StepState, WorkflowRetryPolicy
-from tests.support.world import Context, World
+from tests.support.world import Context, World, soon
 
 NOW = WorkflowRetryPolicy(delay=1)
 
@@ -28,8 +28,7 @@ async def test_targets(world: World, target: object) -> None:
         until = datetime.now(UTC) + timedelta(milliseconds=120) if target == "date" else target
         return await ctx.step.wait_for("nap", until)  # type: ignore[func-returns-value, arg-type]
 
-    handle = await world.start() if await world.worker() else None
-    assert handle is not None
+    handle = await world.begin()
     assert await handle.result() is None
     assert world.did == ["pass 1", "pass 1"], "sleep and resume stay within one attempt"
     step = await step_of(world, handle.id, "nap")
@@ -60,6 +59,7 @@ async def test_a_target_that_is_none_is_an_error(world: World, target: object) -
             await ctx.step.wait_for("nap", target)  # type: ignore[arg-type]
         except RedflowError as exc:
             return str(exc)
+        return "no error"
 
     assert "nap" in await world.run()
 
@@ -89,8 +89,7 @@ async def test_the_due_time_is_kept_over_a_retry(world: World) -> None:
 
         await asyncio.gather(ctx.step.wait_for("nap", 600), ctx.step.run("sibling", sibling))
 
-    handle = await world.start() if await world.worker() else None
-    assert handle is not None
+    handle = await world.begin()
     await handle.result()
     first, second = await world.client.get_run_attempts(handle.id)
     naps = [step for attempt in (first, second) for step in attempt["steps"] if step["name"] == "nap"]
@@ -112,8 +111,7 @@ async def test_timeout_ms_shorter_than_the_wait_fails_it_retryably(world: World)
             raise
         return "rested"
 
-    handle = await world.start() if await world.worker() else None
-    assert handle is not None
+    handle = await world.begin()
     await world.reaches(handle, "scheduled")
     assert await handle.result() == "rested"
     assert world.did[:3] == ["pass 1", "pass 1", "Step timed out: nap"]
@@ -193,8 +191,7 @@ async def test_a_handler_that_swallows_the_cancellation_cannot_change_the_outcom
         return "rested"
 
     for value in ("return", "raise"):
-        handle = await world.start(value) if await world.worker() else None
-        assert handle is not None
+        handle = await world.begin(value)
         assert await handle.result() == "rested"
         assert [s["name"] for s in await world.client.get_run_steps(handle.id)] == ["nap"]
     assert world.did == ["swallowed"] * 2
@@ -217,12 +214,12 @@ async def test_a_handler_that_does_not_unwind_is_abandoned(world: World, caplog:
                 except asyncio.CancelledError:
                     continue
             world.did.append("unwound")
+        return "first pass"
 
     assert await world.run() == "second pass"
     assert "abandoned" in caplog.text
     release.set()
-    while "unwound" not in world.did:
-        await asyncio.sleep(0.01)
+    await soon(lambda: "unwound" in world.did, "the handler's end")
 
 
 async def test_gather_of_waits_sleeps_until_the_first_and_ends_with_the_last(world: World) -> None:
@@ -232,8 +229,7 @@ async def test_gather_of_waits_sleeps_until_the_first_and_ends_with_the_last(wor
         await asyncio.gather(ctx.step.wait_for("long", 200), ctx.step.wait_for("short", 80))
         return "rested"
 
-    handle = await world.start() if await world.worker() else None
-    assert handle is not None
+    handle = await world.begin()
     assert await handle.result() == "rested"
     long, short = [await step_of(world, handle.id, name) for name in ("long", "short")]
     assert long["finished_at"] - long["started_at"] >= 199
@@ -273,8 +269,7 @@ async def test_a_run_falls_asleep_once_all_it_awaits_is_a_wait(world: World, how
             await asyncio.gather(asyncio.gather(step(), asyncio.shield(nap())), ctx.step.wait_for("second", 100))
         return "rested"
 
-    handle = await world.start() if await world.worker() else None
-    assert handle is not None
+    handle = await world.begin()
     await world.reaches(handle, "scheduled")
     assert await handle.result() == "rested"
     assert world.did.count("step") == 1
@@ -290,8 +285,7 @@ async def test_a_foreign_awaitable_keeps_the_run_awake_and_the_wait_still_ends(w
         await asyncio.gather(ctx.step.wait_for("nap", 80), go.wait())
         return "both"
 
-    handle = await world.start() if await world.worker() else None
-    assert handle is not None
+    handle = await world.begin()
     result = asyncio.ensure_future(handle.result())
     await asyncio.sleep(0.15)  # the wait's time passes while the event keeps the run in its slot
     assert await world.status(handle) == "running"
@@ -307,8 +301,7 @@ async def test_a_run_falls_asleep_when_the_foreign_awaitable_has_ended(world: Wo
         await asyncio.gather(ctx.step.wait_for("nap", 400), asyncio.sleep(0.05))
         return "both"
 
-    handle = await world.start() if await world.worker() else None
-    assert handle is not None
+    handle = await world.begin()
     await world.reaches(handle, "running")
     await world.reaches(handle, "scheduled")
     assert await handle.result() == "both"
@@ -323,8 +316,7 @@ async def test_tasks_that_the_handler_does_not_await_are_not_looked_at(world: Wo
         await ctx.step.wait_for("nap", 60)
         return "rested"
 
-    handle = await world.start() if await world.worker() else None
-    assert handle is not None
+    handle = await world.begin()
     assert await handle.result() == "rested"
     assert len(background) == 2
     assert not any(task.done() for task in background)
@@ -374,3 +366,25 @@ async def test_many_sleepers_wake_through_one_slot(world: World) -> None:
     await world.small_worker(1)
     handles = [await world.start(n) for n in range(30)]
     assert [await handle.result() for handle in handles] == list(range(30))
+
+
+async def test_a_resumed_run_joins_the_back_of_the_line(world: World) -> None:
+    go = asyncio.Event()
+
+    @workflow("w", registry=world.registry)
+    async def w(ctx: Context) -> None:
+        if ctx.input == "sleeper":
+            await ctx.step.wait_for("nap", 50)
+        world.did.append(str(ctx.input))
+        if ctx.input == "holder":
+            await go.wait()
+
+    await world.small_worker(1)
+    sleeper = await world.start("sleeper")
+    await world.reaches(sleeper, "scheduled")
+    handles = [await world.start(name) for name in ("holder", "second", "third")]
+    await world.reaches(sleeper, "queued")
+    go.set()
+    for handle in (sleeper, *handles):
+        await handle.result()
+    assert world.did == ["holder", "second", "third", "sleeper"]

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from redflow import RunHandle, StartWorkerOptions, WorkflowRegistry, define_workflow, start_worker, workflow
+from redflow.domain.run import stored_run_id
 from redflow.engines.redis.loops.cleaner import fail_unknown
 from redflow.engines.redis.runs import RunScripts
 from redflow.types import JsonData
@@ -292,3 +293,27 @@ async def test_a_reset_under_load_leaves_a_worker_that_works(world: World) -> No
     assert await world.run("fine") == "fine"
     assert await lost.get_state() is None
     assert world.did == []
+
+
+async def test_a_finished_run_that_reappears_in_a_queue_is_dropped(world: World) -> None:
+    @workflow("w", registry=world.registry)
+    async def w(ctx: Context) -> object:
+        world.did.append(str(ctx.input))
+        return ctx.input
+
+    handle = await world.begin("once")
+    assert await handle.result() == "once"
+    before = await handle.get_state()
+    await world.redis.zadd(f"{world.keys.base}ready:app:default", {stored_run_id(handle.id) or "": 0})
+    await world.redis.zadd(f"{world.keys.base}due", {stored_run_id(handle.id) or "": 0})
+    assert await world.run("next") == "next"
+    assert world.did == ["once", "next"]
+    assert await handle.get_state() == before
+
+
+async def test_the_watchdog_restarts_a_claimer_that_fell_asleep(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    define_workflow("w", handler=handler, registry=world.registry)
+    worker = await world.worker(replace(world.options(), watchdog_interval_ms=250, watchdog_stalled_for_ms=500))
+    worker._loops["claimer"].cancel()
+    assert await world.run("awake") == "awake"
+    assert "restarting its claimer" in caplog.text

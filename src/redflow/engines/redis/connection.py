@@ -73,8 +73,8 @@ class Connection:
         Raises:
             ServerTooOldError, redis.exceptions.RedisError, OSError
         """
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            connection = await self._new_connection()
+        connection = await self._new_connection()
+        async with asyncio.timeout(connection.socket_connect_timeout or CONNECT_TIMEOUT_S):
             await connection.connect()  # type: ignore[no-untyped-call]  # reason: redis-py leaves it unannotated
             await self._check_version(connection)
         return connection
@@ -218,7 +218,7 @@ def _ours(kwargs: Mapping[str, object]) -> dict[str, Any]:  # reason: redis-py t
         "retry_on_timeout": False,
         "retry_on_error": [],
         "socket_timeout": None,
-        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_connect_timeout": kept.get("socket_connect_timeout") or CONNECT_TIMEOUT_S,
         "health_check_interval": 0,
         "protocol": 2,
     }

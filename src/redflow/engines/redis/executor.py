@@ -66,8 +66,10 @@ class Executor:
         self._on_free = on_free
         self._on_unknown = on_unknown
         self.held: dict[str, Held] = {}
+        self.given_up: list[Lease] = []
+        """Leases that were lost here; what of them is still ours goes back when the server is in reach again."""
         self.progress = 0
-        """Grows with every run that leaves its slot; the watchdog looks at it."""
+        """Grows with every run that leaves its slot and every claim that is answered; the watchdog looks at it."""
 
     def start(self, run: ClaimedRun) -> None:
         """Execute a claimed run."""
@@ -153,6 +155,7 @@ class Executor:
         try:
             if outcome is None or attempt.state == "lost":
                 journal.drop()
+                self._give_up(run_id, attempt)
                 _tell(telemetry.RUN_LOST, attempt.claim)
                 log.warning(
                     "run %s was interrupted: its lease is lost; another worker goes on with it", attempt.claim.run_id
@@ -161,8 +164,10 @@ class Executor:
                 await journal.settle(outcome, attempt.claim)
                 _tell(telemetry.RUN_SETTLED, attempt.claim, outcome=type(outcome).__name__.lower())
         except LeaseLost as exc:
+            self._give_up(run_id, attempt)
             log.warning("run %s: %s; another worker goes on with it", attempt.claim.run_id, exc)
         except RedflowError:
+            self._give_up(run_id, attempt)
             log.exception(
                 "run %s could not be settled; its lease will run out and it goes on elsewhere", attempt.claim.run_id
             )
@@ -172,6 +177,11 @@ class Executor:
                 del self.held[run_id]
             self.progress += 1
             self._on_free()
+
+    def _give_up(self, run_id: str, attempt: Attempt) -> None:
+        held = self.held.get(run_id)
+        if held is not None and held.attempt is attempt:
+            self.given_up.append(held.lease)
 
     def _give_time_to_unwind(self, run_id: str) -> None:
         held = self.held.get(run_id)

@@ -21,7 +21,8 @@ strays                zset    such lines, by the time of the first stray
 parked:<wf>           zset    runs of a workflow that nobody registered yet
 expiry:<retention>    list    finished runs in order of their end, one list per retention (ms)
 retentions, workflows set     retentions in use; workflows that have runs
-meta:<wf>, metas      hash    metadata of a workflow; set of the registered ones
+meta:<wf>             hash    metadata of a workflow
+metas                 set     names of the registered workflows
 worker:<w>, knows:<w> hash    a live worker and its last claim; the workflows it can run; TTL
 workers               zset    live workers by the time they count as dead
 idle:<queue>          set     workers that wait for a bell; TTL

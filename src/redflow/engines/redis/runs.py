@@ -37,7 +37,7 @@ SETTLE = verb(
 DECIDE = verb("decide_failure", args="id, fence, token, error")
 RELEASE = verb("release_runs", args="now, retention", item="id, fence, token")
 RENEW = verb("renew_leases", args="now, worker, lease_ms, alive_ms", item="id, fence, token")
-RECOVER = verb("recover_runs", args="now, limit, poison_error, retention")
+RECOVER = verb("recover_runs", args="now, limit, poison_error, retention, not_after")
 PROMOTE = verb("promote_runs", args="now, limit")
 CANCEL = verb("cancel_run", args="now, id, reason, retention")
 START_CHILDREN = verb(
@@ -235,9 +235,15 @@ class RunScripts:
         now, epoch, *flat = reply
         return as_int(now), as_int(epoch), as_reasons(flat)
 
-    async def recover(self, limit: int, poison_error: bytes) -> tuple[int, int | None, int, int]:
-        """Take runs from dead holders: (server's time, end of the next lease, recovered, poisoned)."""
-        args = (self.now, limit, poison_error, self.retention_ms)
+    async def recover(
+        self, limit: int, poison_error: bytes, not_after: int | None = None
+    ) -> tuple[int, int | None, int, int]:
+        """Take runs from dead holders, unless it is past `not_after` (server's time, ms) by then.
+
+        Returns:
+            (server's time, end of the next lease, recovered, poisoned)
+        """
+        args = (self.now, limit, poison_error, self.retention_ms, "" if not_after is None else not_after)
         now, lease, recovered, poisoned = as_list(await self.connection.call(RECOVER, self.keys.base, args))
         return as_int(now), time_or_none(lease), as_int(recovered), as_int(poisoned)
 

@@ -135,6 +135,7 @@ def _common(address: ServerAddress) -> RedisOptions:
     if options.socket_connect_timeout is not None:
         kwargs["socket_connect_timeout"] = options.socket_connect_timeout
     if address.tls:
+        kwargs["ssl_check_hostname"] = True  # not every redis-py version has it as default
         kwargs |= {name: getattr(options, name) for name in _TLS_OPTIONS if getattr(options, name) is not None}
     return kwargs
 

@@ -175,12 +175,15 @@ class Claimer:
 
     def _take(self, reply: ClaimReply, want: int, sent_at: float) -> None:
         self._clock.observe(reply.now)
+        self._executor.progress += 1  # whoever is answered isn't asleep: the watchdog needn't ask Redis about it
         self._marked_idle = len(reply.runs) < want and not reply.more
         if reply.more:
             self._more = True
         for run in reply.runs:
             run.lease.good_until = sent_at + self._lease_ms / 1000
             self._executor.start(run)
+        if len(reply.runs) == want and self.room() > 0:
+            self._more = True  # the claim was cut short by its own limit, not by the end of the queue
 
     async def _pass_bell(self) -> None:
         """Rung without a free slot: let another worker have it."""

@@ -65,6 +65,7 @@ class LeaseKeeper:
         self._stop = asyncio.Event()
         self._epoch = 0
         self._stall_told = False
+        self._let_go: set[str] = set()
 
     def start(self) -> None:
         """Start the thread."""
@@ -124,6 +125,7 @@ class LeaseKeeper:
                     break
                 if self._loop_is_stuck():
                     continue
+                self._let_go_of_overdue()
                 try:
                     await self._renew(scripts)
                     failing = False
@@ -142,7 +144,7 @@ class LeaseKeeper:
                 await self._stop.wait()
 
     async def _renew(self, scripts: RunScripts) -> None:
-        leases = self._executor.leases()
+        leases = [lease for lease in self._executor.leases() if lease.run_id not in self._let_go]
         sent_at = monotonic()
         patience_s = max(0.05, self._lease_ms / 4000)
         answer = await scripts.renew(self._worker, self._lease_ms, self._alive_ms, leases, patience_s=patience_s)
@@ -159,6 +161,10 @@ class LeaseKeeper:
                 lease.good_until = sent_at + self._lease_ms / 1000
         if reasons:
             self._on_loop(self._apply, leases, reasons)
+        # An outage is no death: runs that were let go during it are handed back, unless somebody has them.
+        if given_up := self._executor.given_up[:]:
+            await scripts.release(given_up, patience_s=patience_s)
+            del self._executor.given_up[: len(given_up)]
 
     def _loop_is_stuck(self) -> bool:
         silent_s = monotonic() - self._loop_beat
@@ -166,13 +172,34 @@ class LeaseKeeper:
             return False
         if not self._stall_told:
             self._stall_told = True
-            frame = sys._current_frames().get(self._loop_thread)
-            stack = "".join(traceback.format_stack(frame)) if frame is not None else "(unknown)"
+            stack = self._stack()
             log.error(
                 "the event loop hasn't answered for %.0f s; its leases are let go. It is at:\n%s", silent_s, stack
             )
             self._on_loop(self._executor.interrupt_all, "lost")
         return True
+
+    def _let_go_of_overdue(self) -> None:
+        """A step past its time-out that the event loop can't end: its run's lease is not renewed any more."""
+        now = monotonic()
+        held_now = list(self._executor.held.items())
+        self._let_go &= {run_id for run_id, _ in held_now}
+        for run_id, held in held_now:
+            step = held.attempt.overdue_step(now)
+            if step is not None and run_id not in self._let_go:
+                self._let_go.add(run_id)
+                held.lease.good_until = 0.0
+                log.error(
+                    "step %r of run %s is past its time-out and blocks the loop; its lease is let go. It is at:\n%s",
+                    step,
+                    held.attempt.claim.run_id,
+                    self._stack(),
+                )
+                self._on_loop(held.attempt.interrupt, "lost")
+
+    def _stack(self) -> str:
+        frame = sys._current_frames().get(self._loop_thread)
+        return "".join(traceback.format_stack(frame)) if frame is not None else "(unknown)"
 
     def _on_loop(self, call: Callable[..., object], *args: object) -> None:
         if not self._loop.is_closed():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Final
 
 from redflow import telemetry
 from redflow.engines.redis.clock import ServerClock
@@ -14,6 +15,9 @@ from redflow.errors import PoisonError, RedflowError, make_error_json
 log = logging.getLogger("redflow")
 
 DEATHS_TO_POISON = 3
+
+_CLOCK_ERROR_MS: Final = 50
+"""How far this worker's idea of the server's time may be off."""
 
 
 def poison_error() -> bytes:
@@ -28,23 +32,25 @@ async def recover_dead_runs(
 ) -> None:
     """Sleep until the next lease can run out, recover, for ever.
 
-    After a gap (the server was out of reach) one full lease passes first: every holder was cut off as well, and
-    gets the chance to renew before its runs are taken.
+    After a gap (the server was out of reach, or stalled) one full lease passes first: every holder was cut off as
+    well, and gets the chance to renew or to hand back before its runs are taken.
     """
-    losses = scripts.connection.losses
+    losses, slow = scripts.connection.losses, False
     error = poison_error()
     while True:
         await lease.wait()
-        if scripts.connection.losses != losses:
+        if slow or scripts.connection.losses != losses:
             losses = scripts.connection.losses
             await asyncio.sleep(lease_ms / 1000)
         asked_at = asyncio.get_running_loop().time()
+        not_after = clock.now_ms() + lease_ms // 2 + _CLOCK_ERROR_MS
         try:
-            now, next_lease, recovered, poisoned = await scripts.recover(batch, error)
+            now, next_lease, recovered, poisoned = await scripts.recover(batch, error, not_after)
         except RedflowError as exc:
             log.warning("recovering runs failed: %s", exc)
             await asyncio.sleep(0.5)
             continue
+        slow = now > not_after
         clock.observe(now)
         lease.set(next_lease, asked_at)
         if recovered:

@@ -22,7 +22,8 @@ async def watch_claimer(
     every_s: float,
     stalled_for_s: float,
 ) -> None:
-    """For ever: when no run was held and none ended for `stalled_for_s` while runs are ready, restart the claimer.
+    """For ever: restart the claimer when no claim was answered, no run held and none ended for `stalled_for_s`, and
+    runs are ready.
 
     Redis is asked only when this worker has been quiet that long, so that an idle one costs next to nothing.
     """

@@ -13,6 +13,7 @@
 -- include: set_aside
 -- include: forget_line
 -- include: finish_run
+-- include: read_ready_run
 -- include: claimed_runs
 -- include: mark_idle
 -- include: first_score
@@ -55,9 +56,9 @@ local function start(id, run, attempt, fence, fresh)
 end
 
 local function take(queue, id, score)
-  local run = redis.call('HMGET', base .. 'run:' .. id, 'w', 's', 'c', 'q', 'a', 'n', 'cr', 'z', 'r', 't', 'm', 'i')
+  local run = read_ready_run(base, id, now, retention)
+  if not run then return end
   local workflow, status = run[1], run[2]
-  if status ~= 'queued' and status ~= 'running' then return end
   if not knows_workflow(workflow) then return set_aside(base, 'stray', queue, workflow, id, score, now) end
   if run[7] then
     local ended = { workflow = workflow, status = status, created = run[3] }

@@ -21,8 +21,10 @@ end
 local function purge_head(key, retention)
   local id = redis.call('LINDEX', key, 0)
   if not id then return false end
-  local r = redis.call('HMGET', base .. 'run:' .. id, 'f', 's', 'w', 'p', 'dk')
-  if r[1] and tonumber(r[1]) + retention > now then return false end
+  -- one that is no record must not block the list
+  local r = redis.pcall('HMGET', base .. 'run:' .. id, 'f', 's', 'w', 'p', 'dk')
+  local finished = tonumber(r[1] or '')
+  if finished and finished + retention > now then return false end
   redis.call('LPOP', key)
   if r[1] then
     local index = base .. 'idx:' .. r[2] .. ':' .. r[3]

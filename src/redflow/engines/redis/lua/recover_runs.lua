@@ -1,10 +1,11 @@
 -- verb: recover_runs
 -- purpose: take runs from holders that let their lease run out; the third death in a row without a new step is poison
 -- keys: 1 base
--- args: now, limit, poison_error, retention
+-- args: now, limit, poison_error, retention, not_after
 -- replies: {now, next_lease, recovered, poisoned}
 -- A poisoned run goes back once more with its failure decided, so that its on_failure runs, elsewhere; when that
 -- kills its holders too, the run ends here. Also hands out slots that nobody was told of (the net under hand_over).
+-- A call that lay in a stalled server past not_after recovers nothing: holders could not renew meanwhile.
 -- include: server_now
 -- include: enqueue_run
 -- include: finish_run
@@ -15,6 +16,7 @@
 local base = KEYS[1]
 local now = server_now(ARGV[1])
 local recovered, poisoned = 0, 0
+if ARGV[5] ~= '' and now > tonumber(ARGV[5]) then return { now, first_score(base .. 'leases'), 0, 0 } end
 
 local function recover(id)
   redis.call('ZREM', base .. 'leases', id)
