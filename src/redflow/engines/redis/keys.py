@@ -49,7 +49,7 @@ subs:<name>, subscribed hash  triggers of an event and their workflows; set of t
 contract:<name>       string  canonical JSON Schema of an event's data, `-` for none
 eexpiry:<retention>   list    ended events in order of their end, one list per retention (ms)
 eretentions, eseq     set     retentions in use; counter (a string): order of the events
-cron:<trigger>        hash    a cron trigger: w workflow, e expression, z time zone, i input, id of the user, n next time,
+cron:<trigger>        hash    a cron trigger: w workflow, e expression, z time zone, i input, id of the user, n next,
                               ft/fr last tick fired and its run, sc/st ticks skipped and the last, mc/mt same of missed
 crons                 zset    cron triggers by their next time
 seq, epoch            string  counters: order of the ready lines; heartbeats

@@ -104,9 +104,7 @@ else
   for i = 8, 7 + queue_count do take_from(base .. 'ready:' .. ARGV[i], ARGV[i]) end
   local ids = {}
   for i, run in ipairs(taken) do ids[i] = run[1] end
-  if #ids > 0 then
-    redis.call('HSET', base .. 'worker:' .. worker, 'claim', token, 'claimed', table.concat(ids, ' '))
-  end
+  if ids[1] then redis.call('HSET', base .. 'worker:' .. worker, 'claim', token, 'claimed', table.concat(ids, ' ')) end
 end
 if looked >= 200 and #taken < want then more = 1 end
 for i = 8, 7 + queue_count do

@@ -6,7 +6,7 @@
 -- replies: per item a pair (code, id): created | found (an earlier run has the key) | unknown_workflow
 -- A queue given by the caller comes as '=' .. name and a key as '=' .. key; '' stands for none.
 -- Sent again with the same id it changes nothing and answers the same, so a lost reply does no harm.
--- Starts with a write that needs memory, so that a full Redis refuses the whole batch; refreshed TTLs come last.
+-- Starts with a write that needs memory, so that a full Redis refuses the whole batch.
 -- include: server_now
 -- include: create_run
 local base = KEYS[1]
@@ -20,5 +20,4 @@ for i = 3, #ARGV, 9 do
   reply[#reply + 1] = code
   reply[#reply + 1] = id
 end
-for _, key in ipairs(refreshed) do redis.call('EXPIRE', key[1], key[2]) end
 return reply
