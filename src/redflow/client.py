@@ -205,6 +205,7 @@ class RedflowClient:
             max_attempts_override: attempts, the first included, in place of the registered number or 3.
             parent_run_id: see `emit_workflow`.
         """
+        check_name(workflow_name, what="workflow name")
         if debounce is None:
             debounce = await find_debounce(workflow_name, input, (self._registry, get_default_registry()))
         now_ms = int(time.time() * 1000)
@@ -505,7 +506,7 @@ class RedflowClient:
         return {"deleted": await self.engine.reset_state()}
 
     async def reset_runs(self) -> dict[str, int]:
-        """Remove everything but workflow metadata and idempotency keys.
+        """Remove everything but workflow metadata, cron and event triggers with their contracts, and idempotency keys.
 
         Returns:
             {"deleted": number of keys}

@@ -190,7 +190,7 @@ class Engine(EventPort, Protocol):
         ...
 
     async def reset_runs(self) -> int:
-        """Remove everything but workflow metadata and idempotency keys; how many keys."""
+        """Remove everything but workflow metadata, triggers, contracts and idempotency keys; how many keys."""
         ...
 
     async def close(self) -> None:

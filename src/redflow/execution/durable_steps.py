@@ -317,8 +317,10 @@ class DurableSteps(Steps):
             ref = child_ref(step.payload)
             ref.end, ref.content = ("F" if status == "failed" else "C"), pack(make_error_json(error).encode())
             self._end_with(step, status, ref.packed())
+        elif step.kind in ("child", "event"):
+            super()._end(replace(step, kind="run"), status, error)  # it never began to wait
         else:
-            super()._end(replace(step, kind="run"), status, error)
+            super()._end(step, status, error)
 
     async def _content(self, step: StepRecord) -> bytes:
         ref = child_ref(step.payload)

@@ -9,7 +9,7 @@ import orjson
 
 from redflow.errors import RedflowError, SerializedError
 
-MESSAGE_LIMIT: Final = 4096
+MESSAGE_BYTES: Final = 4096
 _SHOWN: Final = ("name", "message", "kind", "code", "retryAfterMs")
 
 
@@ -23,8 +23,8 @@ def run_failure(stored: SerializedError | Mapping[str, object] | None, child_run
     """
     shown: dict[str, object] = {name: value for name, value in (stored or {}).items() if name in _SHOWN}
     message = shown.get("message")
-    if isinstance(message, str) and len(message) > MESSAGE_LIMIT:
-        shown["message"] = message[:MESSAGE_LIMIT]
+    if isinstance(message, str):
+        shown["message"] = message.encode("utf-8", "replace")[:MESSAGE_BYTES].decode("utf-8", "ignore")
     error = RedflowError("Run failed: " + orjson.dumps(shown).decode())
     if child_run_id is not None:
         error.cause_run_id = child_run_id

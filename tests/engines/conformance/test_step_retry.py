@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -29,6 +30,10 @@ def failing(
         return "done"
 
     return function
+
+
+def as_it_is(error: Exception) -> Exception:
+    return error
 
 
 async def steps_of(world: World) -> list[StepState]:
@@ -81,7 +86,7 @@ async def test_the_pause_between_tries(world: World) -> None:
         for index, (retry, error) in enumerate(zip(retries, errors, strict=True)):
             world.did.clear()
             began = time.monotonic()
-            await ctx.step.run(str(index), failing(world, 1, lambda error=error: error), retry=retry)  # type: ignore[misc]
+            await ctx.step.run(str(index), failing(world, 1, partial(as_it_is, error)), retry=retry)
             spent.append(time.monotonic() - began)
         return spent
 

@@ -110,7 +110,7 @@ class RedisEngine:
         stored = stored_run_id(run_id)
         if stored is None:
             return False
-        answer, cascade = await self.scripts.cancel(stored, reason)
+        answer, cascade = await self.scripts.cancel_tree(stored, reason)
         while cascade:
             _count, cascade = await self.scripts.cancel_children(BATCH_CAP)
         return answer in ("canceled", "requested")

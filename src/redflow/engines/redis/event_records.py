@@ -45,7 +45,7 @@ def listed_event(event_id: str, record: Record, next_at: Reply) -> ListedEvent:
         "resumed_run_count": int(record.get(b"nr", b"0")),
         "delivery_count": int(record.get(b"nd", b"0")),
         "failed_delivery_count": int(record.get(b"nf", b"0")),
-        "fanout_status": _FANOUT[record[b"s"]],
+        "fanout_status": _FANOUT[record[b"fan"]],
     }
     if b"k" in record:
         listed["correlation_key"] = record[b"k"].decode()

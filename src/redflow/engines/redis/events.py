@@ -112,7 +112,7 @@ class Events:
             ]
         )
         record = as_fields(replies[0])
-        if b"s" not in record:
+        if b"fan" not in record:
             return None
         resumed = sorted(public_run_id(as_text(run)) for run in as_list(replies[1]))
         return event_record(event_id, record, resumed, replies[2])
@@ -130,7 +130,7 @@ class Events:
         listed = []
         for event_id, reply, next_at in zip(ids, replies[: len(ids)], replies[len(ids) :], strict=True):
             record = as_fields(reply)
-            if b"s" in record:
+            if b"fan" in record:
                 listed.append(listed_event(event_id, record, next_at))
         return listed
 

@@ -226,7 +226,7 @@ class RedisJournal:
 
     async def cancel_child(self, run_id: str, reason: str) -> None:
         """Cancel a run and all below it."""
-        _answer, cascade = await self._writer.scripts.cancel(run_id, reason)
+        _answer, cascade = await self._writer.scripts.cancel_tree(run_id, reason)
         while cascade:
             _count, cascade = await self._writer.scripts.cancel_children(BATCH_CAP)
 

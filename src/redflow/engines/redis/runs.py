@@ -252,8 +252,12 @@ class RunScripts:
         now, due, count = as_list(await self.connection.call(PROMOTE, self.keys.base, (self.now, limit)))
         return as_int(now), time_or_none(due), as_int(count)
 
-    async def cancel(self, run_id: str, reason: str) -> tuple[str, bool]:
-        """Cancel one run; the script's answer, and whether children are to follow."""
+    async def cancel(self, run_id: str, reason: str) -> str:
+        """Cancel one run; the script's answer. Its children are left to whoever carries cancels on."""
+        return (await self.cancel_tree(run_id, reason))[0]
+
+    async def cancel_tree(self, run_id: str, reason: str) -> tuple[str, bool]:
+        """Cancel one run; the script's answer, and whether children are to follow by `cancel_children`."""
         args = (self.now, run_id, reason, self.retention_ms)
         answer, cascade = as_list(await self.connection.call(CANCEL, self.keys.base, args))
         return as_text(answer), cascade == 1

@@ -17,7 +17,7 @@ local idem = ARGV[9] ~= '' and base .. 'evkey:' .. event_place(name, string.sub(
 
 local function answer(code, event_id)
   local runs, resumed = event_result(base, event_id)
-  local status = redis.call('HGET', base .. 'event:' .. event_id, 's')
+  local status = redis.call('HGET', base .. 'event:' .. event_id, 'fan')
   return { code, event_id, status == 'pending' and 0 or 1, runs, resumed }
 end
 

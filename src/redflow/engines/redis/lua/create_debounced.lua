@@ -33,8 +33,11 @@ end
 if redis.call('EXISTS', base .. 'run:' .. order.id) == 1 then return { 'created', order.id } end
 local meta = run_metadata(base, order.workflow)
 if not meta.queue and order.queue == '' then return { 'unknown_workflow', order.id } end
-local idem, found = earlier_run(base, order.workflow, order.key, order.ttl)
-if found then return { 'found', found } end
+local idem, found = earlier_run(base, order.workflow, order.key)
+if found then
+  redis.call('EXPIRE', idem, order.ttl)
+  return { 'found', found }
+end
 local given = order.queue ~= '' and string.sub(order.queue, 2) or meta.queue
 local queue = meta.queue and scope_queue(given, meta.app or ARGV[2]) or given
 local place = debounce_place(order.workflow, queue, key)

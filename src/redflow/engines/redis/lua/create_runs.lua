@@ -6,18 +6,20 @@
 -- replies: per item a pair (code, id): created | found (an earlier run has the key) | unknown_workflow
 -- A queue given by the caller comes as '=' .. name and a key as '=' .. key; '' stands for none.
 -- Sent again with the same id it changes nothing and answers the same, so a lost reply does no harm.
--- Starts with a write that needs memory, so that a full Redis refuses the whole batch.
+-- Starts with a write that needs memory, so that a full Redis refuses the whole batch; TTLs are renewed last.
 -- include: server_now
 -- include: create_run
 local base = KEYS[1]
 local now = server_now(ARGV[1])
-local reply = {}
+local reply, refreshed = {}, {}
 for i = 3, #ARGV, 9 do
-  local code, id = create_run(base, now, ARGV[2], {
+  local code, id, found_by = create_run(base, now, ARGV[2], {
     id = ARGV[i], workflow = ARGV[i + 1], queue = ARGV[i + 2], max_attempts = ARGV[i + 3], input = ARGV[i + 4],
     run_at = ARGV[i + 5], key = ARGV[i + 6], ttl = ARGV[i + 7], parent = ARGV[i + 8],
   })
+  if found_by then refreshed[#refreshed + 1] = { found_by, ARGV[i + 7] } end
   reply[#reply + 1] = code
   reply[#reply + 1] = id
 end
+for _, key in ipairs(refreshed) do redis.call('EXPIRE', key[1], key[2]) end
 return reply

@@ -23,7 +23,7 @@ end
 local function purge_head(list, retention)
   local id = redis.call('LINDEX', list, 0)
   if not id then return false end
-  local r = redis.call('HMGET', base .. 'event:' .. id, 'f', 'n', 's', 'ik', 'k')
+  local r = redis.call('HMGET', base .. 'event:' .. id, 'f', 'n', 'fan', 'ik', 'k')
   if r[1] and tonumber(r[1]) + retention > now then return false end
   redis.call('LPOP', list)
   if r[1] then

@@ -33,11 +33,12 @@ local function start(i)
   local run, reason = owned_run(base, parent, ARGV[i + 1], ARGV[i + 2])
   if run and run.cancel then reason = 'cancel' end
   if reason then return reason, '' end
-  local code, id = create_run(base, now, ARGV[2], {
+  local code, id, found_by = create_run(base, now, ARGV[2], {
     id = ARGV[i + 7], workflow = ARGV[i + 8], queue = ARGV[i + 9], max_attempts = ARGV[i + 10], input = ARGV[i + 11],
     run_at = ARGV[i + 12], key = ARGV[i + 13], ttl = ARGV[i + 14], parent = public_id(parent),
   })
   if code == 'unknown_workflow' then return code, id end
+  if found_by then redis.call('EXPIRE', found_by, ARGV[i + 14]) end
   if ARGV[i + 6] == '1' then
     await_child(parent, field, header, generation, id, code == 'created')
   else

@@ -1,4 +1,4 @@
--- Accepts one run: record, idempotency key, and its place: ready, due or parked. Returns a code and the run's id.
+-- Accepts one run: record, idempotency key, place (ready, due, parked). Returns a code, the id and, if found, the key.
 -- order = {id, workflow, queue, max_attempts, input, run_at, key, ttl, parent}; '' stands for none, see create_runs.
 -- include: run_metadata
 -- include: earlier_run
@@ -13,8 +13,8 @@ local function create_run(base, now, client_app, order)
   if redis.call('EXISTS', record) == 1 then return 'created', id end
   local meta = run_metadata(base, workflow)
   if not meta.queue and order.queue == '' then return 'unknown_workflow', id end
-  local idem, found = earlier_run(base, workflow, order.key, order.ttl)
-  if found then return 'found', found end
+  local idem, found = earlier_run(base, workflow, order.key)
+  if found then return 'found', found, idem end
   local queue = order.queue ~= '' and string.sub(order.queue, 2) or meta.queue
   if meta.queue then queue = scope_queue(queue, meta.app or client_app) end
   local due = order.run_at ~= '' and tonumber(order.run_at) or now
