@@ -80,8 +80,8 @@ async def test_what_is_there_is_drained(bench: Bench) -> None:
     items = [settlement(one), settlement(two, "retry", ERROR, due=T0 + 6), settlement(three, "suspended", due=T0 + 6)]
     assert (await bench.scripts.settle(items, WORKER, [QUEUE], idle=True))[1] == {}
     assert await bench.scripts.decide_failure(four, ERROR) == "ok"
-    assert await bench.scripts.cancel(five.run_id, "") == ("requested", False)
-    assert await bench.scripts.cancel(two.run_id, "") == ("canceled", False)
+    assert await bench.scripts.cancel(five.run_id, "") == "requested"
+    assert await bench.scripts.cancel(two.run_id, "") == "canceled"
     assert await bench.scripts.release([five, six]) == 2
     bench.now += 10
     assert await bench.scripts.renew(WORKER, LEASE_MS, 60_000, [four], patience_s=1) == (bench.now, 2, {})
