@@ -23,9 +23,9 @@ LABELS: Mapping[tuple[str, str], str] = {
     ("scheduled", "canceled"): "cancel_run",
     ("queued", "running"): "claim_runs",
     ("queued", "canceled"): "cancel_run",
-    ("queued", "failed"): "fail_strays",
+    ("queued", "failed"): "fail_strays, claim_runs (broken record)",
     ("running", "succeeded"): "settle_runs",
-    ("running", "failed"): "settle_runs, recover_runs (poison), fail_strays",
+    ("running", "failed"): "settle_runs, recover_runs (poison), fail_strays, claim_runs (broken record)",
     ("running", "canceled"): "settle_runs, cancel_run, release_runs, recover_runs, claim_runs",
     ("running", "scheduled"): "settle_runs (retry, sleep)",
 }
