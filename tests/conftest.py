@@ -37,9 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     kind = selected_kind()
-    version = subprocess.run(
-        [find_binary(kind), "--version"], check=True, capture_output=True, text=True
-    ).stdout
+    version = subprocess.run([find_binary(kind), "--version"], check=True, capture_output=True, text=True).stdout
     return f"server: {kind} ({version.strip()})"
 
 
@@ -48,9 +46,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     gc.collect()
     if _forgotten.messages:
         writer = session.config.get_terminal_writer()
-        writer.line(
-            "\nasyncio reported errors that nobody retrieved:\n" + "\n".join(_forgotten.messages), red=True
-        )
+        writer.line("\nasyncio reported errors that nobody retrieved:\n" + "\n".join(_forgotten.messages), red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 

@@ -206,9 +206,7 @@ def compare(found: Found, allowed: Counter[Place]) -> list[str]:
             lines = ", ".join(map(str, found.lines[place]))
             problems.append(f"{place}: {there} (line {lines}), allowed: {listed}")
         elif there < listed:
-            problems.append(
-                f"{place}: the list allows {listed}, there are {there}: lower or remove the entry"
-            )
+            problems.append(f"{place}: the list allows {listed}, there are {there}: lower or remove the entry")
     return problems
 
 

@@ -53,9 +53,7 @@ def main(arguments: list[str]) -> int:
     partial.write_bytes(content)
     partial.chmod(0o755)
     os.replace(partial, target)
-    print(
-        subprocess.run([str(target), "--version"], check=True, capture_output=True, text=True).stdout.strip()
-    )
+    print(subprocess.run([str(target), "--version"], check=True, capture_output=True, text=True).stdout.strip())
     return 0
 
 

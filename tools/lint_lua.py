@@ -121,9 +121,7 @@ def _check_indices(path: Path, source: str, header: Header) -> Iterator[Problem]
     for number, line in _code_lines(source):
         for variable, index in re.findall(r"\b(KEYS|ARGV)\[(\d+)\]", line):
             if variable in limits and not 1 <= int(index) <= limits[variable]:
-                yield Problem(
-                    path, number, f"{variable}[{index}], but the header declares {limits[variable]}"
-                )
+                yield Problem(path, number, f"{variable}[{index}], but the header declares {limits[variable]}")
 
 
 def _code_lines(source: str) -> Iterator[tuple[int, str]]:
@@ -139,10 +137,7 @@ def check_header(path: Path, source: str) -> Iterator[Problem]:
     if missing:
         yield Problem(path, 1, f"the contract header lacks: {', '.join(missing)} {ORDER}")
         return
-    if (
-        list(header.fields) != [name for name in HEADER_FIELDS if name in header.fields]
-        or header.lines["verb"] != 1
-    ):
+    if list(header.fields) != [name for name in HEADER_FIELDS if name in header.fields] or header.lines["verb"] != 1:
         yield Problem(path, 1, f"the contract header must open the file, in order {ORDER}")
     if header.fields["verb"] != path.stem:
         yield Problem(path, 1, f"verb: is {header.fields['verb']!r}, the file is named {path.stem!r}")
@@ -157,9 +152,7 @@ def check_include_shape(path: Path, source: str) -> Iterator[Problem]:
     functions = LOCAL_FUNCTION.findall(source)
     if functions != [path.stem]:
         got = ", ".join(functions) or "none"
-        yield Problem(
-            path, 1, f"must define exactly one local function, named {path.stem!r}; it defines: {got}"
-        )
+        yield Problem(path, 1, f"must define exactly one local function, named {path.stem!r}; it defines: {got}")
     for match in TOP_LEVEL_STATEMENT.finditer(source):
         rest = source[match.start() :]
         if not re.match(r"(local\s+function|end)\b", rest):

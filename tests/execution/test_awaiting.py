@@ -293,9 +293,7 @@ async def a_sleep() -> None:
     await asyncio.sleep(60)
 
 
-@pytest.mark.parametrize(
-    "other", [a_lock, a_queue, an_event, a_condition, a_sleep], ids=lambda other: other.__name__
-)
+@pytest.mark.parametrize("other", [a_lock, a_queue, an_event, a_condition, a_sleep], ids=lambda other: other.__name__)
 @pair
 async def test_something_that_is_no_wait_is_a_leaf(
     pair: Pair,

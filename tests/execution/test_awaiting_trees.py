@@ -15,9 +15,7 @@ Tree = int | tuple[str, "list[Tree]"]
 TREES: st.SearchStrategy[Tree] = st.recursive(
     st.integers(0, 3),
     lambda below: st.tuples(
-        st.sampled_from(
-            ["gather", "gather-errors", "group", "wait-all", "wait-first", "shield", "wait-for", "task"]
-        ),
+        st.sampled_from(["gather", "gather-errors", "group", "wait-all", "wait-first", "shield", "wait-for", "task"]),
         st.lists(below, min_size=1, max_size=3),
     ),
     max_leaves=8,

@@ -186,9 +186,7 @@ async def test_an_override_of_wait_for_event(override: object) -> None:
 
 @pytest.mark.parametrize("override", ["event", 1, [], False])
 async def test_an_override_that_is_no_event(override: object) -> None:
-    result, _ = await run(
-        lambda ctx: ctx.step.wait_for_event("paid", "payment", "order-7", "1h"), {"paid": override}
-    )
+    result, _ = await run(lambda ctx: ctx.step.wait_for_event("paid", "payment", "order-7", "1h"), {"paid": override})
     assert_refused(result, "paid", "dict or None", type(override).__name__)
 
 
@@ -201,9 +199,7 @@ async def test_an_override_that_is_no_event(override: object) -> None:
         ("payment", "order-7", "4000d", RedflowError),
     ],
 )
-async def test_bad_arguments_of_wait_for_event(
-    event: str, key: str, timeout: str, error: type[Exception]
-) -> None:
+async def test_bad_arguments_of_wait_for_event(event: str, key: str, timeout: str, error: type[Exception]) -> None:
     result, _ = await run(lambda ctx: ctx.step.wait_for_event("paid", event, key, timeout), {"paid": None})
     assert isinstance(result.error, error)
     assert not isinstance(result.error, LimitExceededError)
@@ -280,9 +276,7 @@ async def test_bad_arguments_of_emit_event() -> None:
     overrides: dict[str, object] = {"tell": ["run-1"]}
     result, _ = await run(lambda ctx: ctx.step.emit_event("tell", " ", {}), overrides)
     assert isinstance(result.error, ValueError)
-    result, _ = await run(
-        lambda ctx: ctx.step.emit_event("tell", "shipped", {}, correlation_key=""), overrides
-    )
+    result, _ = await run(lambda ctx: ctx.step.emit_event("tell", "shipped", {}, correlation_key=""), overrides)
     assert isinstance(result.error, ValueError)
     result, _ = await run(lambda ctx: ctx.step.emit_event("tell", "shipped", object()), overrides)
     assert isinstance(result.error, TypeError)

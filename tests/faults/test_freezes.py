@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
 from tests.faults.conftest import StartProcess
 from tests.support.worker_process import Effects
-from tests.support.world import World
+from tests.support.world import World, eventually
 
 LEASE_MS = 400
+
+
+async def recorded(world: World, run_id: str) -> bool:
+    """Whether the first step of a run is durable."""
+    return [step["status"] for step in await world.client.get_run_steps(run_id)][:1] == ["succeeded"]
 
 
 async def test_a_frozen_worker_loses_its_run_and_begins_nothing_when_it_wakes(
@@ -21,6 +27,7 @@ async def test_a_frozen_worker_loses_its_run_and_begins_nothing_when_it_wakes(
         frozen = await process(lease_ms=LEASE_MS).ready()
         handle = await world.start(0.15, name="gap")
         await effects.shows(handle.id, "one")
+        await eventually(partial(recorded, world, handle.id), "the record of step one")
         frozen.freeze()
         successor = await process(lease_ms=LEASE_MS).ready()
         output = await handle.result()

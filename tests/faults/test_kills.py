@@ -178,3 +178,21 @@ async def test_a_poisonous_run_is_quarantined_after_three_deaths(
     for other in others:
         await other.result()
         assert {name: effects.count(other.id, name) for name in BODIES} == BODIES
+
+
+async def test_a_poisonous_run_takes_no_innocent_one_with_it(
+    world: World, process: StartProcess, effects: Effects
+) -> None:
+    """They share every worker that dies, and none lives long enough for the innocent ones to record a step."""
+    first = await process(lease_ms=300).ready()
+    innocent = [await world.start(0.8, name="long") for _ in range(3)]
+    handle = await world.start(name="poison")
+    assert await first.death() == 1
+    for _ in range(2):
+        assert await process(lease_ms=300).death() == 1
+    await process(lease_ms=300).ready()
+    assert await world.ended(handle) == "failed"
+    assert effects.count(handle.id, "deadly") == 3
+    for each in innocent:
+        await each.result()
+        assert effects.count(each.id, "after") == 1

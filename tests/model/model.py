@@ -11,7 +11,7 @@ from redflow.domain.names import scope_queue
 from redflow.domain.payload import pack
 from redflow.domain.run import RunOrder
 from redflow.engines.redis.runs import Lease, Settlement, StepWrite
-from tests.model.state import TERMINAL, Line, Meta, Place, Run, State, Worker, member, pop
+from tests.model.state import TERMINAL, Meta, Place, Run, State, Worker, member, pop
 from tests.support.scripts import LEASE_MS, RETENTION_MS
 
 
@@ -75,31 +75,50 @@ class Model(State):
 
     def _take(self, worker: Worker, token: str, want: int, queues: Sequence[str]) -> list[str]:
         taken: list[str] = []
+        put_back: list[tuple[str, str, float]] = []
         by_time = sorted(self.stray_since, key=lambda place: (self.stray_since[place], member(place)))
+        lines = [(self.strays[place], place[0]) for place in by_time if place[0] in queues and place[1] in worker.knows]
+        for line, queue in [*lines, *((self.ready[queue], queue) for queue in queues)]:
+            while len(taken) < want and line:
+                for run_id, score in pop(line, want - len(taken)).items():
+                    if self._is_set_aside(run_id, queue, score, worker):
+                        continue
+                    if self._is_suspect(run_id):
+                        if worker.suspect and (worker.suspect in taken or self._holds_suspect(worker, token)):
+                            put_back.append((queue, run_id, score))
+                            continue
+                        worker.suspect = run_id
+                    self._start(run_id, self.runs[run_id], token)
+                    taken.append(run_id)
         for place in by_time:
-            if place[0] in queues and place[1] in worker.knows:
-                self._take_from(self.strays[place], place[0], worker, token, want, taken)
-                self._forget_strays(place)
-        for queue in queues:
-            self._take_from(self.ready[queue], queue, worker, token, want, taken)
+            self._forget_strays(place)
+        for queue, run_id, score in put_back:
+            self.ready[queue][run_id] = score
         if taken:
             worker.token, worker.claimed = token, taken
         return taken
 
-    def _take_from(self, line: Line, queue: str, worker: Worker, token: str, want: int, taken: list[str]) -> None:
-        while len(taken) < want and line:
-            for run_id, score in pop(line, want - len(taken)).items():
-                run = self.runs[run_id]
-                meta = self.metas.get(run.workflow)
-                full = meta is not None and meta.limit is not None and self.running(run.workflow) >= meta.limit
-                if run.workflow not in worker.knows:
-                    self.strays[queue, run.workflow][run_id] = score
-                    self.stray_since.setdefault((queue, run.workflow), self.now)
-                elif run.status == "queued" and full:
-                    self.lines[queue, run.workflow][run_id] = score
-                else:
-                    self._start(run_id, run, token)
-                    taken.append(run_id)
+    def _is_set_aside(self, run_id: str, queue: str, score: float, worker: Worker) -> bool:
+        run = self.runs[run_id]
+        meta = self.metas.get(run.workflow)
+        full = meta is not None and meta.limit is not None and self.running(run.workflow) >= meta.limit
+        if run.workflow not in worker.knows:
+            self.strays[queue, run.workflow][run_id] = score
+            self.stray_since.setdefault((queue, run.workflow), self.now)
+            return True
+        if run.status == "queued" and full:
+            self.lines[queue, run.workflow][run_id] = score
+            return True
+        return False
+
+    def _is_suspect(self, run_id: str) -> bool:
+        """One more death makes it poison; a worker gets one such run at a time."""
+        return self.runs[run_id].number("x") >= 2
+
+    def _holds_suspect(self, worker: Worker, token: str) -> bool:
+        run = self.runs.get(worker.suspect)
+        held = run is not None and run.status == "running" and str(run["k"]).split(".")[0] == token.split(".")[0]
+        return held and self._is_suspect(worker.suspect)
 
     def _start(self, run_id: str, run: Run, token: str) -> None:
         if run.status == "queued":

@@ -53,6 +53,6 @@ def _registry(state: State) -> dict[str, Value]:
         if not worker.gone:
             told = {"app": worker.app, "info": "{}", "started": str(worker.started)}
             claim = {"claim": worker.token, "claimed": " ".join(worker.claimed)} if worker.token else {}
-            keys[f"worker:{name}"] = told | claim
+            keys[f"worker:{name}"] = told | claim | ({"suspect": worker.suspect} if worker.suspect else {})
     keys["workers"] = {name: float(worker.alive_until) for name, worker in state.workers.items() if worker.listed}
     return keys

@@ -67,6 +67,7 @@ class Worker:
     listed: bool = True
     token: str = ""
     claimed: list[str] = field(default_factory=list)
+    suspect: str = ""
 
 
 @dataclass

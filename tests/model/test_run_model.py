@@ -26,8 +26,8 @@ from tests.support.servers import ServerOptions, ServerProcess
 
 THOROUGH: Final = os.environ.get("REDFLOW_TEST_MODEL") == "thorough"
 SETTINGS: Final = settings(
-    max_examples=2_000 if THOROUGH else 70,
-    stateful_step_count=100 if THOROUGH else 35,
+    max_examples=400 if THOROUGH else 70,
+    stateful_step_count=80 if THOROUGH else 35,
     derandomize=not THOROUGH,
     database=None,
     deadline=None,

@@ -259,6 +259,52 @@ async def test_what_is_over_or_gone_is_dropped(bench: Bench) -> None:
     assert changes(before, await bench.values()) == {}
 
 
+async def make_suspects(bench: Bench, count: int) -> list[str]:
+    """Runs of one worker that died twice while it held them."""
+    created = [await bench.create() for _ in range(count)]
+    for _ in range(2):
+        await bench.claim()
+        bench.now += LEASE_MS
+        assert (await bench.scripts.recover(100, ERROR))[2] == count
+    return created
+
+
+async def test_runs_that_may_be_poison_are_given_out_one_at_a_time(bench: Bench) -> None:
+    """The guilty one of several that shared their holders must not take the others down with it."""
+    await bench.serve()
+    created = await make_suspects(bench, 3)
+    order = await bench.ids("ready:app:q")
+    innocent = await bench.create()
+    reply = await bench.claim()
+    assert [run.lease.run_id for run in reply.runs] == [order[0], innocent]
+    assert not reply.more
+    assert await bench.ids("ready:app:q") == order[1:]  # in their places
+    assert (await bench.claim()).runs == []
+    await bench.register_worker("w", worker="w2")
+    other = await bench.claim(worker="w2")
+    assert [run.lease.run_id for run in other.runs] == [order[1]]
+    await bench.settle(other.runs[0].lease)
+    assert [run.lease.run_id for run in (await bench.claim(worker="w2")).runs] == [order[2]]
+    assert set(order) == set(created)
+
+
+@pytest.mark.parametrize("end", ["settled", "progress", "handed back"])
+async def test_the_next_suspect_is_given_out_when_the_last_is_none_any_more(bench: Bench, end: str) -> None:
+    await bench.serve()
+    await make_suspects(bench, 2)
+    first, second = await bench.ids("ready:app:q")
+    [run] = (await bench.claim()).runs
+    assert (await bench.claim()).runs == []
+    if end == "settled":
+        await bench.settle(run.lease)
+    elif end == "progress":
+        await bench.scripts.record([step(run.lease)])
+    else:
+        await bench.scripts.release([run.lease])
+    [next_run] = (await bench.claim()).runs
+    assert next_run.lease.run_id == (first if end == "handed back" else second)
+
+
 @pytest.mark.parametrize("name", ["a", "n", "c"])
 async def test_a_record_with_a_broken_number_fails_alone(bench: Bench, name: str) -> None:
     await bench.serve()

@@ -78,6 +78,19 @@ async def test_a_run_that_is_to_be_canceled_ends(bench: Bench) -> None:
     assert (await bench.values())[f"expiry:{RETENTION_MS}"] == [lease.run_id]
 
 
+async def test_a_call_that_lay_in_a_stalled_server_takes_nothing(bench: Bench) -> None:
+    """The holders could not renew either: they get the chance first."""
+    await bench.serve(max_concurrency=1)
+    await bench.running()
+    await bench.create()
+    await bench.claim()
+    bench.now += LEASE_MS
+    before = await bench.values()
+    assert await bench.scripts.recover(100, POISON, bench.now - 1) == (bench.now, T0 + LEASE_MS, 0, 0)
+    assert changes(before, await bench.values()) == {}
+    assert await bench.scripts.recover(100, POISON, bench.now) == (bench.now, None, 1, 0)
+
+
 async def test_leases_of_runs_that_are_over_or_gone_are_dropped(bench: Bench) -> None:
     await bench.serve()
     lease = await bench.running()

@@ -282,9 +282,7 @@ class ServerProcess:
         )
         self._running = _Running(server, guardian)
         try:
-            wait_until(
-                lambda: server.poll() is not None or self._answers(), timeout_s=START_TIMEOUT_S, what="PONG"
-            )
+            wait_until(lambda: server.poll() is not None or self._answers(), timeout_s=START_TIMEOUT_S, what="PONG")
         except TimeoutError as error:
             self._terminate()
             raise ServerStartError(f"{self.kind} does not answer:\n{self.log[-2000:]}") from error

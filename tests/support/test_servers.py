@@ -152,9 +152,7 @@ def test_server_does_not_outlive_a_killed_owner() -> None:
         "signal.pause()\n"
     )
     root = Path(__file__).resolve().parents[2]
-    with subprocess.Popen(
-        [sys.executable, "-c", script], cwd=root, stdout=subprocess.PIPE, text=True
-    ) as owner:
+    with subprocess.Popen([sys.executable, "-c", script], cwd=root, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         pid, directory = owner.stdout.readline().split()
         assert _alive(int(pid))
@@ -166,9 +164,7 @@ def test_server_does_not_outlive_a_killed_owner() -> None:
 def _alive(pid: int) -> bool:
     """Whether the process runs; a zombie that nobody has reaped yet does not."""
     try:
-        state = subprocess.run(
-            ["ps", "-o", "stat=", "-p", str(pid)], check=False, capture_output=True, text=True
-        )
+        state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], check=False, capture_output=True, text=True)
     except FileNotFoundError:
         return Path(f"/proc/{pid}/exe").exists()
     return state.stdout.strip() != "" and not state.stdout.startswith("Z")

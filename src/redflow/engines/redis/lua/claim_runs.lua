@@ -8,12 +8,13 @@
 -- it doesn't look for others.
 -- Runs that stand in line, are canceled or are unknown here are set aside on the way, at most 200 a call.
 -- include: server_now
--- include: set_status
 -- include: line_key
 -- include: set_aside
 -- include: forget_line
 -- include: finish_run
 -- include: read_ready_run
+-- include: holds_suspect
+-- include: start_run
 -- include: claimed_runs
 -- include: mark_idle
 -- include: first_score
@@ -23,6 +24,7 @@ local now = server_now(ARGV[1])
 local worker, token, lease_ms, want = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local retention, queue_count = ARGV[6], tonumber(ARGV[7])
 local knows, limits, taken, looked, more = {}, {}, {}, 0, 0
+local suspect, put_back = nil, {}
 
 local function knows_workflow(name)
   if knows[name] == nil then knows[name] = redis.call('SISMEMBER', base .. 'knows:' .. worker, name) == 1 end
@@ -34,25 +36,6 @@ local function has_slot(workflow)
     limits[workflow] = tonumber(redis.call('HGET', base .. 'meta:' .. workflow, 'max_concurrency') or '') or false
   end
   return not limits[workflow] or redis.call('ZCARD', base .. 'idx:running:' .. workflow) < limits[workflow]
-end
-
-local function start(id, run, attempt, fence, fresh)
-  local key = base .. 'run:' .. id
-  local fields = { 'n', fence, 'k', token }
-  if run[2] == 'queued' then
-    set_status(base, id, run[1], run[3], 'queued', 'running')
-    if not run[9] then
-      attempt = attempt + 1
-      fields[5], fields[6], fields[7], fields[8] = 'a', attempt, run[10] and 'b' or 't', string.format('%d', now)
-    else
-      redis.call('HDEL', key, 'r')
-    end
-  end
-  redis.call('HSET', key, unpack(fields))
-  redis.call('ZADD', base .. 'leases', now + lease_ms, id)
-  if not fresh then return { id, fence, attempt, redis.call('HGETALL', key) } end
-  return { id, fence, attempt, { 'w', run[1], 'c', run[3], 'q', run[4], 'm', run[11], 'i', run[12], 't',
-    string.format('%d', now) } }
 end
 
 local function take(queue, id, score)
@@ -67,8 +50,13 @@ local function take(queue, id, score)
   if status == 'queued' and not has_slot(workflow) then
     return set_aside(base, 'line', queue, workflow, id, score, now)
   end
-  local attempt = tonumber(run[5] or '0')
-  taken[#taken + 1] = start(id, run, attempt, tonumber(run[6] or '0') + 1, attempt == 0)
+  if tonumber(run[13] or '0') >= 2 then -- one more death makes it poison: one such run at a time in a worker
+    if suspect == nil then suspect = holds_suspect(base, worker) end
+    if suspect then put_back[#put_back + 1] = { queue, score, id } return end
+    suspect = true
+    redis.call('HSET', base .. 'worker:' .. worker, 'suspect', id)
+  end
+  taken[#taken + 1] = start_run(base, id, run, token, now, lease_ms)
 end
 
 local function take_from(key, queue)
@@ -102,11 +90,12 @@ else
   for i = 8, 7 + queue_count do serves[ARGV[i]] = true end
   if redis.call('EXISTS', base .. 'strays') == 1 then take_strays(serves) end
   for i = 8, 7 + queue_count do take_from(base .. 'ready:' .. ARGV[i], ARGV[i]) end
+  for _, run in ipairs(put_back) do redis.call('ZADD', base .. 'ready:' .. run[1], run[2], run[3]) end
   local ids = {}
   for i, run in ipairs(taken) do ids[i] = run[1] end
   if ids[1] then redis.call('HSET', base .. 'worker:' .. worker, 'claim', token, 'claimed', table.concat(ids, ' ')) end
 end
-if looked >= 200 and #taken < want then more = 1 end
+if looked >= 200 and #taken < want and #put_back == 0 then more = 1 end
 for i = 8, 7 + queue_count do
   if #taken < want and more == 0 then
     mark_idle(base, ARGV[i], worker)
