@@ -233,7 +233,7 @@ class EventSubscriber(TypedDict):
 
 
 class EventDefinition(TypedDict):
-    """An event with its subscribers, as `list_event_definitions` gives it, and their common contract if they have one."""
+    """An event with its subscribers, and their common contract if they have one; see `list_event_definitions`."""
 
     event: str
     subscribers: list[EventSubscriber]

@@ -125,9 +125,7 @@ class RedflowClient:
         self.app = app
         self.run_history_retention_ms = config.resolve_retention_ms(run_history_retention_ms)
         self.connection = Connection(clone_of(redis, Keys.of(prefix).base), address_of(redis))
-        self.engine: Engine = RedisEngine(
-            self.connection, prefix, self.run_history_retention_ms, config.local_zone
-        )
+        self.engine: Engine = RedisEngine(self.connection, prefix, self.run_history_retention_ms, config.local_zone)
         self._embedded: EmbeddedUse | None = None
         self._registry: WorkflowRegistry | None = None
 

@@ -108,9 +108,9 @@ async def test_a_cancel_of_a_granted_run_passes_it_on(bench: Bench) -> None:
     for lease in (first, second, third):
         await ask(bench, lease, MUTEX)
     await bench.settle(first)
-    assert await bench.scripts.cancel(second.run_id, "") == ("canceled", False)
+    assert await bench.scripts.cancel(second.run_id, "") == "canceled"
     assert await owner(bench) == third.run_id
-    assert await bench.scripts.cancel(third.run_id, "") == ("canceled", False)
+    assert await bench.scripts.cancel(third.run_id, "") == "canceled"
     assert await owner(bench) is None
 
 
@@ -197,7 +197,7 @@ async def test_a_grant_nobody_takes_up_passes_to_another_queue(bench: Bench) -> 
 async def test_a_cancel_request_comes_first(bench: Bench) -> None:
     await bench.serve()
     [lease] = await started(bench, 1)
-    assert await bench.scripts.cancel(lease.run_id, "") == ("requested", False)
+    assert await bench.scripts.cancel(lease.run_id, "") == "requested"
     before = await bench.values()
     assert await ask(bench, lease, MUTEX) == "canceled"
     assert changes(before, await bench.values()) == {}

@@ -79,7 +79,8 @@ class Running:
         self.journal = MemoryJournal()
         self.pool = ThreadPool(threads)
         claim = Claim("run-1", "workflow", "default", 1, 3, self.journal.now_ms(), encode(None))
-        self.attempt = Attempt(claim, self.journal, self.pool, Steps)
+        # These attempts take no step beyond run, map and wait_for.
+        self.attempt = Attempt(claim, self.journal, self.pool, Steps)  # type: ignore[arg-type]
         definition = WorkflowDefinition(DefineWorkflowOptions("workflow"), handler)
         self._task = asyncio.create_task(attempt_outcome(self.attempt, definition, self.journal))
         self.attempt.task = self._task

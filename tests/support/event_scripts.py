@@ -16,7 +16,7 @@ from redflow.engines.redis.runs import Lease
 from tests.support.scripts import RETENTION_MS, Bench
 
 FAR: Final = 4_000_000_000_000
-"""A deadline, epoch ms; that of a wait sets the TTL of a key by the server's own clock, so it must lie in the future."""
+"""A deadline, epoch ms: the TTL of a wait's key goes by the server's own clock, so it must lie in the future."""
 WAIT: Final = "1 Re 1 0 "
 """The header of a step that waits for an event."""
 PLACE: Final = "4:paid:k1"

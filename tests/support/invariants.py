@@ -197,20 +197,29 @@ class _World:
         waiting = {f"ready:{queue}", f"stray:{line}"}
         allowed = {
             "scheduled": {f"throttleline:{run['tl']}"} if "tl" in run else {"due"} if "d" in run else set[str](),
-            "queued": {f"parked:{workflow}"} if "u" in run else waiting | {f"line:{line}", f"mutexline:{run.get('mk')}"},
+            "queued": {f"parked:{workflow}"}
+            if "u" in run
+            else waiting | {f"line:{line}", f"mutexline:{run.get('mk')}"},
             "running": {"leases"} if "k" in run else waiting,
         }.get(run["s"], set())
         places = self.places[run_id]
         if len(places) != min(1, len(allowed)) or not allowed.issuperset(places):
             where = " or ".join(sorted(allowed)) or "nowhere"
             yield f"is {run['s']} and stands in {sorted(places)}, should stand in {where}"
-        if run["s"] == "scheduled" and "tl" not in run and "d" in run and self.keys.zset("due").get(run_id) != float(run.get("d", "nan")):
+        due = self.keys.zset("due").get(run_id)
+        if run["s"] == "scheduled" and "tl" not in run and "d" in run and due != float(run["d"]):
             yield f"is due at {self.keys.zset('due').get(run_id)}, its record says {run.get('d')}"
 
     def _check_fields(self, run: dict[str, str]) -> Iterator[str]:
         """A status brings its fields, and leaves those of others behind."""
         status = run["s"]
-        needed = {"scheduled": "" if "r" in run else "d", "running": "a t n", "succeeded": "f o", "failed": "f e", "canceled": "f cr"}
+        needed = {
+            "scheduled": "" if "r" in run else "d",
+            "running": "a t n",
+            "succeeded": "f o",
+            "failed": "f e",
+            "canceled": "f cr",
+        }
         barred = {
             "scheduled": "x f o z",
             "queued": "d f o z",
