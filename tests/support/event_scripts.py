@@ -17,7 +17,7 @@ from tests.support.scripts import RETENTION_MS, Bench
 
 FAR: Final = 4_000_000_000_000
 """A deadline, epoch ms: the TTL of a wait's key goes by the server's own clock, so it must lie in the future."""
-WAIT: Final = "1 Re 1 0 "
+WAIT: Final = "1 Re 1 0 - "
 """The header of a step that waits for an event."""
 PLACE: Final = "4:paid:k1"
 """What stands in keys for the event `paid` with the correlation key `k1`."""
@@ -115,12 +115,12 @@ async def unfinished(bench: Bench, event_id: str = "e1", *, subscribers: int = 5
 
 def waiting(*, deadline: int = FAR, header: str = WAIT) -> str:
     """What an open wait for `paid` and `k1` looks like in the run's record."""
-    return f"{header}- {EventRef('-', deadline, 'paid', 'k1').packed().decode()}"
+    return f"{header}{EventRef('-', deadline, 'paid', 'k1').packed().decode()}"
 
 
 def woken(event_id: str, ts: int, data: bytes = b"{}", *, deadline: int = FAR, header: str = WAIT) -> str:
     """What that wait looks like once an event came."""
-    return f"{header}- {EventRef('E', deadline, 'paid', 'k1', ts, event_id, data).packed().decode()}"
+    return f"{header}{EventRef('E', deadline, 'paid', 'k1', ts, event_id, data).packed().decode()}"
 
 
 def public(*runs: str) -> list[str]:
