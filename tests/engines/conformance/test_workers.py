@@ -192,12 +192,12 @@ async def test_stop_with_drain_lets_handlers_finish(world: World) -> None:
     worker = await world.worker(replace(world.options(), grace_ms=10_000))
     handle = await world.start()
     await started.wait()
-    later = await world.start()
+    other = await world.start()
+    await world.reaches(other, "running")
     stopping = asyncio.ensure_future(worker.stop(drain=True))
-    await world.reaches(later, "running")
     release.set()
     await stopping
-    assert await world.status(handle) == "succeeded"
+    assert [await world.status(handle), await world.status(other)] == ["succeeded", "succeeded"]
 
 
 async def test_a_run_of_an_unknown_workflow_goes_to_a_worker_that_knows_it(world: World) -> None:
