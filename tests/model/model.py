@@ -84,7 +84,7 @@ class Model(State):
                     if self._is_set_aside(run_id, queue, score, worker):
                         continue
                     if self._is_suspect(run_id):
-                        if worker.suspect and (worker.suspect in taken or self._holds_suspect(worker, token)):
+                        if self._holds_suspect(worker, token):
                             put_back.append((queue, run_id, score))
                             continue
                         worker.suspect = run_id
