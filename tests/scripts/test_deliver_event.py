@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from redflow.engine import Emitted
 from redflow.engines.redis.events import LEASE_MS
+from redflow.engines.redis.runs import Lease
 from tests.support.event_scripts import FAR, PLACE, accept, deliver, event, open_wait, unfinished, waiting
 from tests.support.scripts import QUEUE, RETENTION_MS, T0, Bench, changes
 
@@ -62,3 +63,30 @@ async def test_a_pass_wakes_a_hundred_runs_in_the_order_of_their_deadlines(bench
     emitted = await deliver(bench)
     assert (emitted.final, len(emitted.resumed_run_ids)) == (True, 101)
     assert (await event(bench)).items() >= {"fan": "no-subscribers", "nr": "101"}.items()
+
+
+async def bench_with_a_full_pass(bench: Bench) -> list[Lease]:
+    """101 runs that wait for one event: one more than a pass wakes."""
+    await bench.serve()
+    for _ in range(101):
+        await bench.create()
+    leases = [run.lease for _ in range(2) for run in (await bench.claim(100)).runs]
+    for number, lease in enumerate(leases):
+        await open_wait(bench, lease, deadline=FAR + number)
+    assert not (await accept(bench, key="k1")).final
+    return leases
+
+
+async def test_a_run_that_received_the_event_is_passed_over_when_it_waits_again(bench: Bench) -> None:
+    leases = await bench_with_a_full_pass(bench)
+    assert await open_wait(bench, leases[0], "s:two") == "open"
+    assert (await deliver(bench)).final
+    assert await bench.field(leases[0].run_id, "s:two") == waiting()
+
+
+async def test_an_older_event_never_follows_a_newer_one(bench: Bench) -> None:
+    last = (await bench_with_a_full_pass(bench))[-1]
+    await accept(bench, "e2", key="k1")
+    await open_wait(bench, last, "s:two")
+    await deliver(bench, "e1")
+    assert await bench.field(last.run_id, "s:two") == waiting()

@@ -1,6 +1,5 @@
 -- Starts the run of one subscriber. A delivery field d:<trigger id> is a JSON array: status, workflow, queue, run id or error.
--- The run's id is made of event and trigger, so that a delivery never starts two; one whose run failed or was canceled
--- meanwhile gets another.
+-- The run's id is made of event and trigger, so that a delivery never starts two.
 -- include: create_run
 -- include: public_id
 local function deliver_to(base, id, event, trigger, delivery, now)
