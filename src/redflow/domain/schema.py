@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from typing import Final
 
 import orjson
-from jsonschema import Draft202012Validator, FormatChecker
-from referencing import Registry
 
 from redflow.errors import InputValidationError
 from redflow.types import JsonData
@@ -73,6 +71,10 @@ def check_payload(event: str, contract: str, data: JsonData) -> None:
     Raises:
         InputValidationError: with `issues`: event name, hash of the schema, and each breach with JSON pointers.
     """
+    # Here and not above: the format checks take a second to import, and most programs never need them.
+    from jsonschema import Draft202012Validator, FormatChecker
+    from referencing import Registry
+
     validator = Draft202012Validator(orjson.loads(contract), format_checker=FormatChecker(), registry=Registry())
     issues = sorted(
         (
