@@ -43,14 +43,6 @@ class Batcher(Generic[Item, Result]):
         """Write an item with the next batch; nobody waits for it."""
         self.submit(item).add_done_callback(_look_at)
 
-    async def drain(self) -> None:
-        """Wait until everything submitted so far is written or has failed."""
-        while self._waiting or self._flushes:
-            if self._flushes:
-                await asyncio.wait(set(self._flushes))
-            else:
-                await asyncio.sleep(0)
-
     def _start_flush(self) -> None:
         self._planned = False
         if not self._waiting or len(self._flushes) >= _FLUSHES_IN_FLIGHT:

@@ -63,11 +63,6 @@ class JournalWriter:
         self._on_settled(more)
         return [reasons.get(index, "") for index in range(len(items))]
 
-    async def drain(self) -> None:
-        """Wait until nothing is under way."""
-        await self.records.drain()
-        await self.settlements.drain()
-
 
 class RedisJournal:
     """Journal and settler of one attempt.
