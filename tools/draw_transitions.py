@@ -18,16 +18,18 @@ from redflow.domain.run import NEW, TRANSITIONS
 PAGE = "docs/internals/run-states.md"
 LABELS: Mapping[tuple[str, str], str] = {
     (NEW, "queued"): "create_runs",
-    (NEW, "scheduled"): "create_runs with run_at",
+    (NEW, "scheduled"): "create_runs with run_at, create_debounced",
     ("scheduled", "queued"): "promote_runs",
     ("scheduled", "canceled"): "cancel_run",
     ("queued", "running"): "claim_runs",
     ("queued", "canceled"): "cancel_run",
     ("queued", "failed"): "fail_strays, claim_runs (broken record)",
+    ("queued", "scheduled"): "create_debounced, debounce_run (its timer begins anew)",
     ("running", "succeeded"): "settle_runs",
     ("running", "failed"): "settle_runs, recover_runs (poison), fail_strays, claim_runs (broken record)",
-    ("running", "canceled"): "settle_runs, cancel_run, release_runs, recover_runs, claim_runs",
-    ("running", "scheduled"): "settle_runs (retry, sleep)",
+    ("running", "canceled"): "settle_runs, cancel_run, release_runs, recover_runs, claim_runs, debounce_run (merged)",
+    ("running", "scheduled"): "settle_runs (retry, sleep), admit_run (throttle), debounce_run",
+    ("running", "queued"): "admit_run (mutex), debounce_run",
 }
 TEXT = """\
 # The states of a run

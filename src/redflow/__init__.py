@@ -45,13 +45,16 @@ from redflow.types import (
     ListEventsParams,
     ListRunsParams,
     OnFailureContext,
+    RunExplanation,
     RunState,
     RunStats,
     RunStatus,
     SearchRunsParams,
     SearchRunsResult,
+    StepRetry,
     StepState,
     StepTrace,
+    WorkflowCall,
     WorkflowMeta,
 )
 from redflow.worker import StartWorkerOptions, WorkerHandle, start_worker
@@ -110,4 +113,7 @@ __all__ = [  # noqa: RUF022 - the order of the contract; own additions follow
     "validate_input_with_schema",
     "workflow",
     "__version__",
+    "RunExplanation",
+    "StepRetry",
+    "WorkflowCall",
 ]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Protocol, TypeVar, overload
 
 from redflow._records import ReceivedEvent
-from redflow._step_api import StepOutput, StepWaitForTarget, WorkflowLike
+from redflow._step_api import StepOutput, StepRetry, StepWaitForTarget, WorkflowLike
 
 InputT = TypeVar("InputT")
 OutputT = TypeVar("OutputT")
+Item = TypeVar("Item")
 T = TypeVar("T")
 
 
@@ -54,6 +55,45 @@ class BlockingStepApi(Protocol):
         **kwargs: object,
     ) -> object:
         """Call a function once and keep its result; see `StepApi.run`."""
+
+    @overload
+    def map(
+        self,
+        name: str,
+        fn: Callable[[Item], Awaitable[T]],
+        items: Iterable[Item],
+        /,
+        *,
+        concurrency: int = 10,
+        timeout_ms: float | None = None,
+        retry: StepRetry | None = None,
+    ) -> list[T]: ...
+
+    @overload
+    def map(
+        self,
+        name: str,
+        fn: Callable[[Item], T],
+        items: Iterable[Item],
+        /,
+        *,
+        concurrency: int = 10,
+        timeout_ms: float | None = None,
+        retry: StepRetry | None = None,
+    ) -> list[T]: ...
+
+    def map(
+        self,
+        name: str,
+        fn: Callable[[Item], Awaitable[T]] | Callable[[Item], T],
+        items: Iterable[Item],
+        /,
+        *,
+        concurrency: int = 10,
+        timeout_ms: float | None = None,
+        retry: StepRetry | None = None,
+    ) -> list[T]:
+        """Call a function for each item and keep each result; see `StepApi.map`."""
 
     def wait_for(self, name: str, target: StepWaitForTarget, *, timeout_ms: float | None = None) -> None:
         """Sleep durably; see `StepApi.wait_for`."""

@@ -144,6 +144,31 @@ class SearchRunsResult(TypedDict):
     truncated: NotRequired[bool]
 
 
+RunWaitsFor: TypeAlias = Literal[
+    "nothing", "time", "event", "child", "slot", "mutex", "throttle", "worker", "workflow", "cancel"
+]
+"""What a run waits for: nothing (it runs, or has ended), a time, an event, a child, a slot of its workflow, a mutex, a
+throttle, a worker, a worker that knows its workflow, or the end of a cancel."""
+
+
+class RunExplanation(TypedDict):
+    """Why a run is where it is, as `explain_run` gives it; `reason` says it in one sentence.
+
+    `until` is when that ends by itself, in epoch milliseconds. `position` is the run's place in the line it stands in,
+    from 1, and `held_by` are the runs in its way.
+    """
+
+    run_id: str
+    workflow: str
+    queue: str
+    status: RunStatus
+    waits_for: RunWaitsFor
+    reason: str
+    until: NotRequired[int]
+    position: NotRequired[int]
+    held_by: NotRequired[list[str]]
+
+
 class RunStats(TypedDict):
     """How many runs there are, in all and by each of the six statuses."""
 
@@ -200,14 +225,47 @@ class EventRecord(ListedEvent):
     last_process_error: NotRequired[SerializedError]
 
 
+class EventSubscriber(TypedDict):
+    """A workflow that starts a run for each event of a name. `queue` is scoped."""
+
+    workflow: str
+    queue: str
+
+
+class EventDefinition(TypedDict):
+    """An event with its subscribers, and their common contract if they have one; see `list_event_definitions`."""
+
+    event: str
+    subscribers: list[EventSubscriber]
+    input_json_schema: NotRequired[dict[str, JsonData]]
+
+
+class EmittedEvent(TypedDict):
+    """What `emit_event_detailed` gives: handles are RunHandle objects of the runs it started."""
+
+    event_id: str
+    handles: list[JsonData]
+    resumed_run_ids: list[str]
+
+
 class WorkflowCronMeta(TypedDict):
-    """A cron trigger as it is registered; `next_run_at` is in epoch milliseconds."""
+    """A cron trigger as it is registered. Times are epoch milliseconds.
+
+    `timezone` is always an IANA name. The rest tells what became of its ticks, once there is something to tell:
+    `skipped` counts those that found too many unfinished runs, `missed` those when no worker was there in time.
+    """
 
     expression: str
     timezone: NotRequired[str]
     input: NotRequired[JsonData]
     id: NotRequired[str]
     next_run_at: NotRequired[int]
+    last_run_at: NotRequired[int]
+    last_run_id: NotRequired[str]
+    skipped: NotRequired[int]
+    last_skipped_at: NotRequired[int]
+    missed: NotRequired[int]
+    last_missed_at: NotRequired[int]
 
 
 class WorkflowEventMeta(TypedDict):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, TypeAlias, TypeVar, overload
 
@@ -12,6 +13,7 @@ from redflow._records import ReceivedEvent, RunState
 
 InputT = TypeVar("InputT")
 OutputT = TypeVar("OutputT")
+Item = TypeVar("Item")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 In_contra = TypeVar("In_contra", contravariant=True)
@@ -100,6 +102,32 @@ class CancelSignal(asyncio.Event):
         return self._thread_event.wait(timeout_s)
 
 
+@dataclass(frozen=True, slots=True)
+class StepRetry:
+    """How a step is tried again in place, within its attempt: `step.run(name, fn, retry=StepRetry(max_attempts=3))`.
+
+    The run keeps its slot meanwhile. A try that fails is followed by another as long as its error is of a kind that is
+    retried; only the last one's error reaches the handler. `timeout_ms` of the step limits each try. A worker that dies
+    meanwhile, or another attempt of the run, begins anew with the first try.
+
+    Attributes:
+        max_attempts: tries, the first included, at least 1.
+        delay: pause before the next try: milliseconds, a duration text or a datetime; None is 250 ms, doubled with each
+            try up to 30 s, plus up to 99 ms. A RetryAfterError beats it.
+
+    Raises:
+        ValueError: max_attempts is no whole number of at least 1.
+    """
+
+    max_attempts: int
+    delay: StepWaitForTarget | None = None
+
+    def __post_init__(self) -> None:
+        """Judge max_attempts; the delay is judged by the step."""
+        if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int) or self.max_attempts < 1:
+            raise ValueError(f"StepRetry.max_attempts must be a whole number of at least 1, got {self.max_attempts!r}")
+
+
 class StepApi(Protocol):
     """The durable steps of a run: `ctx.step` in an `async def` handler.
 
@@ -148,8 +176,9 @@ class StepApi(Protocol):
             fn: an async function, a callable that returns an awaitable, or a plain function, which runs in a
                 thread. If it takes `signal` (or any keyword) and none is given, it gets a CancelSignal.
             args: passed to `fn`.
-            timeout_ms: the longest it may take, in milliseconds, more than 0; None is no limit.
-            kwargs: passed to `fn`.
+            timeout_ms: the longest it may take, in milliseconds; more than 0; None is no limit.
+            kwargs: passed to `fn`, but for `retry`, if that is a StepRetry: then the step is tried again in place,
+                without ending the attempt.
 
         Returns:
             What `fn` returned, after a round trip through JSON.
@@ -161,6 +190,64 @@ class StepApi(Protocol):
 
         Example:
             >>> receipt = await ctx.step.run("charge", charge_card, order_id, timeout_ms=10_000)
+        """
+
+    @overload
+    async def map(
+        self,
+        name: str,
+        fn: Callable[[Item], Awaitable[T]],
+        items: Iterable[Item],
+        /,
+        *,
+        concurrency: int = 10,
+        timeout_ms: float | None = None,
+        retry: StepRetry | None = None,
+    ) -> list[T]: ...
+
+    @overload
+    async def map(
+        self,
+        name: str,
+        fn: Callable[[Item], T],
+        items: Iterable[Item],
+        /,
+        *,
+        concurrency: int = 10,
+        timeout_ms: float | None = None,
+        retry: StepRetry | None = None,
+    ) -> list[T]: ...
+
+    async def map(
+        self,
+        name: str,
+        fn: Callable[[Item], Awaitable[T]] | Callable[[Item], T],
+        items: Iterable[Item],
+        /,
+        *,
+        concurrency: int = 10,
+        timeout_ms: float | None = None,
+        retry: StepRetry | None = None,
+    ) -> list[T]:
+        """Call a function for each item and keep each result: one durable step an item, `name[0]`, `name[1]` ...
+
+        After a failure no further step begins; those under way end and are remembered, and the error of the first item
+        that failed is raised. The next attempt calls the function for the rest only. An item is known by its place:
+        give the items in the same order each time.
+
+        Args:
+            name: of all the steps.
+            fn: takes one item; see `run`.
+            items: JSON or not, they are not stored.
+            concurrency: how many steps are under way at a time.
+            timeout_ms: of each step, see `run`.
+            retry: of each step, see `run`.
+
+        Returns:
+            The results, in the order of the items.
+
+        Example:
+            >>> pages = await ctx.step.map("fetch", fetch, urls, concurrency=5)
         """
 
     async def wait_for(self, name: str, target: StepWaitForTarget, *, timeout_ms: float | None = None) -> None:

@@ -4,41 +4,50 @@ from __future__ import annotations
 
 import math
 import random
-import secrets
 import time
+import uuid
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
-import orjson
-
 from redflow import config, telemetry
+from redflow._ids import next_run_id
+from redflow.bulk import start_many
+from redflow.debouncing import checked_debounce, find_debounce
 from redflow.default import get_default_client, set_default_client
 from redflow.definitions import validate_input_with_schema
 from redflow.domain.names import check_key, check_name, check_prefix
-from redflow.domain.payload import encode
-from redflow.domain.retry import MAX_JITTER_MS, backoff_ms, resolve_max_attempts
-from redflow.domain.run import RunOrder, new_run_id
+from redflow.domain.orders import build_order
+from redflow.domain.retry import MAX_JITTER_MS, backoff_ms
+from redflow.emitting import accept_event, build_event
 from redflow.engine import Engine, RunEnd
 from redflow.engines.redis.connection import Connection, clone_of
 from redflow.engines.redis.engine import RedisEngine
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.sources import AnyRedis, EmbeddedUse, address_of, open_source
 from redflow.errors import CanceledError, RedflowError, TimeoutError
+from redflow.execution.failures import run_failure
 from redflow.handle import RunHandle
-from redflow.registry import WorkflowRegistry
+from redflow.registry import WorkflowRegistry, get_default_registry
 from redflow.types import (
-    IDEMPOTENCY_TTL_SEC,
     TERMINAL_STATUSES,
     AttemptTrace,
+    EmittedEvent,
+    EventDefinition,
+    EventRecord,
     JsonData,
+    ListedEvent,
     ListedRun,
+    ListEventsParams,
     ListRunsParams,
     ResolvedDebounce,
+    RunExplanation,
     RunState,
     RunStats,
     SearchRunsParams,
     SearchRunsResult,
     StepState,
+    WorkflowCall,
     WorkflowMeta,
 )
 
@@ -57,9 +66,6 @@ ConcreteRunHandle = RunHandle
 default_prefix = config.default_prefix
 
 _MESSAGE_BYTES: Final = 4096
-_SHOWN_OF_ERROR: Final = ("name", "message", "kind", "code", "retryAfterMs")
-_LONGEST_DELAY_MS: Final = 3_653 * 86_400_000
-"""Ten years: no run is scheduled later than that, ms."""
 
 
 def create_client(
@@ -118,8 +124,9 @@ class RedflowClient:
         self.app = app
         self.run_history_retention_ms = config.resolve_retention_ms(run_history_retention_ms)
         self.connection = Connection(clone_of(redis, Keys.of(prefix).base), address_of(redis))
-        self.engine: Engine = RedisEngine(self.connection, prefix, self.run_history_retention_ms)
+        self.engine: Engine = RedisEngine(self.connection, prefix, self.run_history_retention_ms, config.local_zone)
         self._embedded: EmbeddedUse | None = None
+        self._registry: WorkflowRegistry | None = None
 
     async def close(self) -> None:
         """Close all connections, those of the given Redis client too."""
@@ -152,6 +159,7 @@ class RedflowClient:
 
         Raises:
             UnknownWorkflowError: nobody registered that name; `near_names` has those that look like it.
+            ValueError: the workflow is debounced and its key function returns no key; what it raises is passed on.
             TypeError, ValueError: the input is not JSON; the message names the path.
             ValueError: another argument is none; the message names it.
             PayloadTooLargeError: the input is larger than 4 MiB.
@@ -185,7 +193,8 @@ class RedflowClient:
         Args:
             workflow_name: with `queue_override` it need not be registered yet: the run waits until it is.
             input: see `emit_workflow`.
-            debounce: not served in this version; anything but None is refused.
+            debounce: key and times of the debounce; None means what the definition says, where this process knows it,
+                else the first worker that sees the run.
             idempotency_key: see `emit_workflow`.
             idempotency_ttl: see `emit_workflow`.
             run_at: see `emit_workflow`.
@@ -193,24 +202,48 @@ class RedflowClient:
             max_attempts_override: attempts, the first included, in place of the registered number or 3.
             parent_run_id: see `emit_workflow`.
         """
-        if debounce is not None:
-            raise ValueError(
-                f"workflow {workflow_name!r} sets debounce, which this version of redflow doesn't serve yet"
-            )
-        order = RunOrder(
-            run_id=new_run_id(int(time.time() * 1000), secrets.randbits(62)),
-            workflow=check_name(workflow_name, what="workflow name"),
-            input_json=encode(input, what="input"),
-            queue=None if queue_override is None else check_name(queue_override or "default", what="queue"),
-            max_attempts=resolve_max_attempts(max_attempts_override),
-            run_at_ms=_run_at_ms(run_at),
-            idempotency_key=None if idempotency_key is None else check_key(idempotency_key, what="idempotency_key"),
-            idempotency_ttl_s=_ttl_s(idempotency_ttl),
-            parent_run_id=None if parent_run_id is None else check_key(parent_run_id, what="parent_run_id"),
+        check_name(workflow_name, what="workflow name")
+        if debounce is None:
+            debounce = await find_debounce(workflow_name, input, (self._registry, get_default_registry()))
+        now_ms = int(time.time() * 1000)
+        order = build_order(
+            next_run_id(now_ms),
+            workflow_name,
+            input,
+            now_ms=now_ms,
+            idempotency_key=idempotency_key,
+            idempotency_ttl=idempotency_ttl,
+            run_at=run_at,
+            queue=queue_override,
+            max_attempts=max_attempts_override,
+            parent_run_id=parent_run_id,
         )
-        run_id = await self.engine.start_run(order, self.app)
+        run_id = await self.engine.start_run(order, self.app, checked_debounce(debounce))
         telemetry.emit(telemetry.RUN_CREATED, run_id=run_id, workflow=order.workflow)
         return self.make_run_handle(run_id)
+
+    async def emit_workflows(self, calls: Iterable[WorkflowCall]) -> list[RunHandle[JsonData] | Exception]:
+        """Start many runs in one trip to the server.
+
+        One that can't be started takes no other down. Runs of a workflow that is debounced, where this process knows
+        its definition, travel one by one beside the others.
+
+        Args:
+            calls: at most 1,000.
+
+        Returns:
+            For each call, in order, the run's handle, or the exception that `emit_workflow` would have raised.
+
+        Raises:
+            LimitExceededError: there are more than 1,000; nothing was started.
+            TypeError: one of them is no WorkflowCall; nothing was started.
+
+        Example:
+            >>> results = await client.emit_workflows([WorkflowCall("greet", name) for name in names])
+            >>> failed = [result for result in results if isinstance(result, Exception)]
+        """
+        results = await start_many(self.engine, self.app, calls, (self._registry, get_default_registry()))
+        return [result if isinstance(result, Exception) else self.make_run_handle(result) for result in results]
 
     # -- runs ---------------------------------------------------------------------------------------------------
 
@@ -260,6 +293,20 @@ class RedflowClient:
         """The finished attempts of a run, each with the steps that finished in it; [] if there is no such run."""
         return await self.engine.get_run_attempts(run_id)
 
+    async def explain_run(self, run_id: str) -> RunExplanation | None:
+        """Why a run is where it is: what one that doesn't run waits for, and who is in its way.
+
+        Returns:
+            `reason` says it in one sentence; `waits_for`, `until`, `position` and `held_by` are for programs. None if
+            there is no run of that id.
+
+        Example:
+            >>> explanation = await client.explain_run(run_id)
+            >>> explanation["reason"]
+            "It is number 2 of 9 in line for the mutex 'user-7', held by run_0198c2d1-…"
+        """
+        return await self.engine.explain_run(run_id)
+
     async def list_runs(self, params: ListRunsParams | None = None) -> list[ListedRun]:
         """One page of runs in the order of their creation, newest first unless asked otherwise.
 
@@ -285,6 +332,123 @@ class RedflowClient:
         """
         return await self.engine.search_runs(params or SearchRunsParams())
 
+    # -- events -------------------------------------------------------------------------------------------------
+
+    async def emit_event(
+        self,
+        event_name: str,
+        input: object,
+        *,
+        correlation_key: str | None = None,
+        event_id: str | None = None,
+        idempotency_key: str | None = None,
+        idempotency_ttl: int | None = None,
+        parent_run_id: str | None = None,
+    ) -> list[RunHandle[JsonData]]:
+        """Emit an event: every workflow that subscribes to it gets a run, every run that waits for it goes on.
+
+        Args:
+            event_name: the event's name.
+            input: its data, JSON; validated against the contract of its subscribers if they have one.
+            correlation_key: wakes the runs that wait for this event and key; without one nobody is woken.
+            event_id: an id of your own; the same id with the same data is one event.
+            idempotency_key: the same key with the same data is one event, within its TTL.
+            idempotency_ttl: how long the key holds, whole seconds; None is 7 days, never longer than the retention.
+            parent_run_id: stored with the event and the runs it starts.
+
+        Returns:
+            Handles of the runs that were started, in the order of the triggers' ids. What could not be delivered at
+            once stays in a durable outbox that any worker carries on.
+
+        Raises:
+            ValueError: a blank name, key or id; or the id or key belongs to an event with other data.
+            InputValidationError: the data breaks the contract; `issues` says where.
+            TypeError, PayloadTooLargeError: the data is not JSON, or larger than 4 MiB.
+        """
+        detailed = await self.emit_event_detailed(
+            event_name,
+            input,
+            correlation_key=correlation_key,
+            event_id=event_id,
+            idempotency_key=idempotency_key,
+            idempotency_ttl=idempotency_ttl,
+            parent_run_id=parent_run_id,
+        )
+        return detailed["handles"]
+
+    async def emit_event_detailed(
+        self,
+        event_name: str,
+        input: object,
+        *,
+        correlation_key: str | None = None,
+        event_id: str | None = None,
+        idempotency_key: str | None = None,
+        idempotency_ttl: int | None = None,
+        parent_run_id: str | None = None,
+    ) -> EmittedEvent:
+        """Like `emit_event`, and tells the event's id and the runs it woke.
+
+        Args:
+            event_name: see `emit_event`.
+            input: see `emit_event`.
+            correlation_key: see `emit_event`.
+            event_id: see `emit_event`.
+            idempotency_key: see `emit_event`.
+            idempotency_ttl: see `emit_event`.
+            parent_run_id: see `emit_event`.
+
+        Returns:
+            {"event_id", "handles", "resumed_run_ids"}
+        """
+        order = build_event(
+            event_name,
+            input,
+            made_id=f"evt_{uuid.uuid4()}",
+            correlation_key=correlation_key,
+            event_id=event_id,
+            idempotency_key=idempotency_key,
+            idempotency_ttl=idempotency_ttl,
+            parent_run_id=parent_run_id,
+        )
+        emitted = await accept_event(self.engine, order)
+        return {
+            "event_id": emitted.event_id,
+            "handles": [self.make_run_handle(run_id) for run_id in emitted.run_ids],
+            "resumed_run_ids": emitted.resumed_run_ids,
+        }
+
+    async def get_event(self, event_id: str) -> EventRecord | None:
+        """An event with its data and deliveries; None if there is none of that id."""
+        return await self.engine.get_event(event_id)
+
+    async def list_events(self, params: ListEventsParams | None = None) -> list[ListedEvent]:
+        """One page of events, newest first unless asked otherwise.
+
+        Args:
+            params: filters, order, limit, and as cursor the id of the last event of the page before; after an event
+                that is gone there is nothing to go on from: [].
+        """
+        return await self.engine.list_events(params or ListEventsParams())
+
+    async def list_event_definitions(self) -> list[EventDefinition]:
+        """Events with subscribers, by name, with the contract of their data if they have one."""
+        return await self.engine.list_event_definitions()
+
+    async def cleanup_expired_events_now(
+        self, *, reference_time_ms: int | None = None, limit: int | None = None
+    ) -> int:
+        """Remove ended events whose retention is over; workers do it by themselves.
+
+        Args:
+            reference_time_ms: what counts as now, epoch ms; None is the server's time.
+            limit: how many at most, at least 1; None is 100.
+
+        Returns:
+            How many events were removed.
+        """
+        return await self.engine.cleanup_expired_events(reference_time_ms, _purge_limit(limit))
+
     # -- workflows ----------------------------------------------------------------------------------------------
 
     async def sync_registry(self, registry: WorkflowRegistry, *, app: str) -> None:
@@ -293,6 +457,7 @@ class RedflowClient:
         Raises:
             ValueError: `app` is blank, a workflow belongs to another live app, or an option isn't served.
         """
+        self._registry = registry
         await self.engine.sync_registry(registry.list(), checked_app(app, "sync_registry"))
 
     async def list_workflows(self) -> list[str]:
@@ -323,7 +488,7 @@ class RedflowClient:
         Returns:
             How many runs were removed.
         """
-        return await self.engine.cleanup_expired_runs(reference_time_ms, max(1, 100 if limit is None else int(limit)))
+        return await self.engine.cleanup_expired_runs(reference_time_ms, _purge_limit(limit))
 
     async def reset_state(self) -> dict[str, int]:
         """Remove every key under exactly this prefix.
@@ -338,7 +503,7 @@ class RedflowClient:
         return {"deleted": await self.engine.reset_state()}
 
     async def reset_runs(self) -> dict[str, int]:
-        """Remove everything but workflow metadata and idempotency keys.
+        """Remove everything but workflow metadata, cron and event triggers with their contracts, and idempotency keys.
 
         Returns:
             {"deleted": number of keys}
@@ -383,36 +548,13 @@ def checked_app(app: object, what: str) -> str:
 
 
 def _failure(end: RunEnd) -> RedflowError:
-    stored = end.error
-    shown = {name: value for name, value in (stored or {}).items() if name in _SHOWN_OF_ERROR}
-    message = shown.get("message")
-    if isinstance(message, str):
-        shown["message"] = message.encode("utf-8", "replace")[:_MESSAGE_BYTES].decode("utf-8", "ignore")
-    error = RedflowError("Run failed: " + orjson.dumps(shown).decode())
-    error.error = stored
+    error = run_failure(end.error)
+    error.error = end.error
     return error
 
 
-def _run_at_ms(run_at: datetime | None) -> int | None:
-    if run_at is None:
-        return None
-    if not isinstance(run_at, datetime):
-        raise ValueError("Invalid runAt date")
-    try:
-        at_ms = math.floor(run_at.timestamp() * 1000)
-    except (ValueError, OverflowError, OSError) as exc:
-        raise ValueError("Invalid runAt date") from exc
-    if at_ms > time.time() * 1000 + _LONGEST_DELAY_MS:
-        raise ValueError(f"Invalid runAt date: {run_at.isoformat()} is more than 10 years away")
-    return max(at_ms, 0)
-
-
-def _ttl_s(ttl: int | None) -> int:
-    if ttl is None:
-        return IDEMPOTENCY_TTL_SEC
-    if isinstance(ttl, bool) or not isinstance(ttl, int) or not 1 <= ttl <= _LONGEST_DELAY_MS // 1000:
-        raise ValueError(f"idempotency_ttl must be a whole number of seconds, at least 1, got {ttl!r}")
-    return ttl
+def _purge_limit(limit: int | None) -> int:
+    return max(1, 100 if limit is None else int(limit))
 
 
 def _timeout_s(timeout_ms: float) -> float:

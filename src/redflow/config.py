@@ -13,6 +13,7 @@ REDFLOW_APP                 name of the application that defines workflows      
 REDFLOW_RUN_RETENTION_DAYS  how long finished runs are kept, days (a float)       30
 REDFLOW_SHARDS              hash slots that a prefix is spread over               1
 REDFLOW_LOG                 "1": debug logging and JSON telemetry lines           off
+TZ                          time zone of cron triggers that name none             the machine's
 =========================== ===================================================== ==========================
 """
 
@@ -20,7 +21,10 @@ from __future__ import annotations
 
 import math
 import os
+from pathlib import Path
 from typing import Final, TypeGuard
+
+from redflow.domain.cron import local_zone_name
 
 DEFAULT_PREFIX: Final = "redflow:v1"
 """The key prefix when neither an argument nor REDFLOW_PREFIX gives one."""
@@ -113,6 +117,25 @@ def shards(n: int | None = None) -> int:
         return _SUPPORTED_SHARDS
     number = int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
     return _supported_shards(number, "REDFLOW_SHARDS", repr(text))
+
+
+def local_zone() -> str | None:
+    """The IANA name of this machine's time zone; None if the machine does not tell it.
+
+    As for the C library, TZ beats the machine's setting, and a machine without a setting is in UTC.
+    """
+    localtime = Path("/etc/localtime")
+    try:
+        etc_timezone = Path("/etc/timezone").read_text("utf-8")
+    except (OSError, UnicodeDecodeError):  # most systems have no such file: the other sources say it
+        etc_timezone = None
+    tz = os.environ.get("TZ")
+    name = local_zone_name(
+        tz=tz, localtime_path=str(localtime.resolve()) if localtime.exists() else None, etc_timezone=etc_timezone
+    )
+    if name is None and not (tz or "").strip() and not localtime.exists():
+        return "UTC"
+    return name
 
 
 def say_in_environment(*, url: str | None = None, prefix: str | None = None, app: str | None = None) -> None:

@@ -14,19 +14,24 @@ from redflow._blocking_api import BlockingStepApi
 from redflow._records import (
     AttemptStatus,
     AttemptTrace,
+    EmittedEvent,
+    EventDefinition,
     EventDelivery,
     EventDeliveryStatus,
     EventFanoutStatus,
     EventRecord,
+    EventSubscriber,
     EventWaitInfo,
     JsonData,
     JsonValue,
     ListedEvent,
     ListedRun,
     ReceivedEvent,
+    RunExplanation,
     RunState,
     RunStats,
     RunStatus,
+    RunWaitsFor,
     SearchRunsResult,
     StepState,
     StepStatus,
@@ -35,7 +40,7 @@ from redflow._records import (
     WorkflowEventMeta,
     WorkflowMeta,
 )
-from redflow._step_api import CancelSignal, RunHandle, StepApi, StepWaitForTarget, WorkflowLike
+from redflow._step_api import CancelSignal, RunHandle, StepApi, StepRetry, StepWaitForTarget, WorkflowLike
 
 __all__ = [
     "ALL_STATUSES",
@@ -48,10 +53,13 @@ __all__ = [
     "CancelSignal",
     "CronTrigger",
     "DefineWorkflowOptions",
+    "EmittedEvent",
+    "EventDefinition",
     "EventDelivery",
     "EventDeliveryStatus",
     "EventFanoutStatus",
     "EventRecord",
+    "EventSubscriber",
     "EventTrigger",
     "EventWaitInfo",
     "FailureHook",
@@ -70,20 +78,24 @@ __all__ = [
     "RetryPolicyContext",
     "RetryPolicyRunContext",
     "RunContext",
+    "RunExplanation",
     "RunHandle",
     "RunState",
     "RunStats",
     "RunStatus",
+    "RunWaitsFor",
     "SearchRunsParams",
     "SearchRunsResult",
     "ShouldRetryResolver",
     "SortOrder",
     "StepApi",
+    "StepRetry",
     "StepRunOptions",
     "StepState",
     "StepStatus",
     "StepTrace",
     "StepWaitForTarget",
+    "WorkflowCall",
     "WorkflowCronMeta",
     "WorkflowDebounceOptions",
     "WorkflowEventMeta",
@@ -123,7 +135,7 @@ class CronTrigger:
 
     Attributes:
         expression: 5 fields, or 6 with leading seconds, or @hourly, @daily, @weekly, @monthly, @yearly.
-        timezone: IANA name; None is the machine's local time zone.
+        timezone: IANA name; None is the local time zone of the machine that registers it.
         input: the run's input; None gives `{}`.
         id: keeps the trigger's identity when the rest of it changes.
     """
@@ -283,6 +295,27 @@ class StepRunOptions:
 
     name: str
     timeout_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowCall:
+    """One run that `emit_workflows` is to start; see `RedflowClient.emit_workflow` for what each field means.
+
+    Attributes:
+        workflow: name of a registered workflow.
+        input: JSON.
+        idempotency_key: the same key gives the same run.
+        idempotency_ttl: how long it holds, seconds; None is 7 days.
+        run_at: not before; None is now.
+        parent_run_id: stored with the run.
+    """
+
+    workflow: str
+    input: object = None
+    idempotency_key: str | None = None
+    idempotency_ttl: int | None = None
+    run_at: datetime | None = None
+    parent_run_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,9 @@ from redflow.engines.redis.executor import Executor
 from redflow.engines.redis.journal import JournalWriter
 from redflow.engines.redis.loops.claimer import Claimer
 from redflow.engines.redis.loops.cleaner import clean_up
+from redflow.engines.redis.loops.cron import fire_crons
 from redflow.engines.redis.loops.deadlines import Deadline
+from redflow.engines.redis.loops.fanout import carry_on_fan_outs
 from redflow.engines.redis.loops.leases import LeaseKeeper
 from redflow.engines.redis.loops.promoter import promote_due_runs
 from redflow.engines.redis.loops.reaper import recover_dead_runs
@@ -145,9 +147,17 @@ class WorkerHandle:
         check_s = _at_least(options.blmove_timeout_sec, 1.0, 1.0)
         knowledge_s = min(check_s, max(self._lease_ms, options.reaper_interval_ms) / 1000)
         self._due = Deadline(clock, 60.0)
+        self._fanouts = Deadline(clock, 30.0)
+        self._ticks = Deadline(clock, 30.0)
         self._lease = Deadline(clock, max(self._lease_ms, options.reaper_interval_ms) / 1000)
         self._writer = JournalWriter(
-            engine.scripts, clock, self.id, self.queues, lambda: self._claimer.wants_idle_mark(), self._settled
+            engine.scripts,
+            engine.events,
+            clock,
+            self.id,
+            self.queues,
+            lambda: self._claimer.wants_idle_mark(),
+            self._settled,
         )
         self._executor = Executor(
             self._writer, self._registry.get, self._threads, self._slot_freed, lambda: self._registrar.register()
@@ -216,8 +226,10 @@ class WorkerHandle:
         batch = min(200, _at_least(options.reaper_batch_size, 1, 100))
         self._spawn("reaper", lambda: recover_dead_runs(scripts, self._clock, self._lease, batch, self._lease_ms))
         cleanup_s = _at_least(options.run_history_cleanup_interval_ms, 1000, 60_000) / 1000
-        self._spawn("cleaner", lambda: clean_up(scripts, cleanup_s))
+        self._spawn("cleaner", lambda: clean_up(scripts, self._engine.events, cleanup_s))
         recovery_s = _at_least(options.registry_recovery_interval_ms, 250, 5000) / 1000
+        self._spawn("fanout", lambda: carry_on_fan_outs(self._engine.events, self._clock, self._fanouts))
+        self._spawn("cron", lambda: fire_crons(self._engine.crons, self._clock, self._ticks))
         self._spawn("registrar", lambda: self._registrar.keep(recovery_s))
         if options.watchdog_enabled:
             every_ms = _at_least(options.watchdog_interval_ms, 250, 1000)
@@ -254,6 +266,10 @@ class WorkerHandle:
             self._claimer.ring()
         elif message.startswith(b"cancel "):
             self._executor.interrupt(message[7:].decode(), "canceled")
+        elif message.startswith(b"wake "):
+            self._executor.look_again(message[5:].decode())
+        elif message.startswith(b"cron "):
+            self._ticks.bring_forward(int(message[5:]))
         elif channel == self._engine.keys.timers_channel:
             self._due.bring_forward(int(message))
 

@@ -221,10 +221,16 @@ async def test_what_is_missing_may_be_added_later(programs: Programs) -> None:
 
 
 async def test_a_definition_that_is_refused_is_waited_for(programs: Programs) -> None:
-    refused = FLOWS.replace("VERSION", "one").replace('"say"', '"say", event=EventTrigger("x")')
-    programs.write("flows.py", "from redflow import EventTrigger\n" + refused)
+    """Two subscribers of one event disagree about its data: only the start of the worker can tell."""
+    disagreeing = FLOWS.replace("VERSION", "one")
+    disagreeing = disagreeing.replace('"say"', '"say", event=EventTrigger("x"), input_schema=Said')
+    disagreeing = disagreeing.replace('"long"', '"long", event=EventTrigger("x")')
+    schema = "class Said(BaseModel):\n    words: str\n"
+    programs.write(
+        "flows.py", f"from pydantic import BaseModel\nfrom redflow import EventTrigger\n{schema}{disagreeing}"
+    )
     program = programs.start("dev", "flows")
-    program.wait_for("event")
+    program.wait_for("Event schema conflict")
     program.wait_for("Waiting for a change")
     save(programs, "two")
     program.worker_pid()

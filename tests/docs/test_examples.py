@@ -26,7 +26,7 @@ END_LIMIT_S = 30.0
 
 # What a reader must never see, on stderr or in a log.
 _UNTIDY = re.compile(r"^Traceback|never retrieved|never awaited|ResourceWarning|Task was destroyed", re.M)
-_ENVIRONMENT_KEPT = ("PATH", "LANG", "LC_ALL", "SSL_CERT_FILE")
+_ENVIRONMENT_KEPT = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "SSL_CERT_FILE")
 
 
 def executed(page: str) -> list[Block]:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from cronsim import CronSim
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redflow.domain.cron import CRON_ALIASES, find_zone, local_zone_name, next_fire_ms, validate_cron
+from redflow.domain.cron import (
+    CRON_ALIASES,
+    MISSED_LIMIT,
+    CronTurn,
+    cron_turn,
+    find_zone,
+    local_zone_name,
+    next_fire_ms,
+    validate_cron,
+)
 
 
 def ms(*moment: int, zone: str = "UTC") -> int:
@@ -160,3 +171,104 @@ def test_ticks_are_later_than_now(after_ms: int) -> None:
 )
 def test_local_zone(tz: str | None, localtime: str | None, etc: str | None, name: str | None) -> None:
     assert local_zone_name(tz=tz, localtime_path=localtime, etc_timezone=etc) == name
+
+
+# -- clocks that change --------------------------------------------------------------------------------------------
+
+ZONES = [
+    "America/New_York",
+    "Europe/Berlin",
+    "Europe/London",
+    "Australia/Lord_Howe",
+    "America/Santiago",
+    "Africa/Cairo",
+    "Pacific/Chatham",
+    "Asia/Kolkata",
+]
+DAY = 86_400_000
+
+
+def clock_changes(zone: ZoneInfo) -> list[int]:
+    """The hours of 2025 to 2030 at which the zone's offset changes; one plain day where it never does."""
+    hours = range(ms(2025, 1, 1), ms(2031, 1, 1), 3_600_000)
+    offsets = [datetime.fromtimestamp(hour / 1000, zone).utcoffset() for hour in hours]
+    changes = [hours[i] for i in range(1, len(hours)) if offsets[i] != offsets[i - 1]]
+    return changes or [ms(2025, 3, 1)]
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("expression", ["30 2 * * *", "30 1 * * *", "*/30 * * * *", "0 * * * *", "0 0 * * *"])
+def test_ticks_around_clock_changes_are_those_of_cronsim_over_restarts(zone: str, expression: str) -> None:
+    """A fresh start at each tick, as the worker does it, gives the list that cronsim gives in one go."""
+    for change in clock_changes(ZoneInfo(zone)):
+        start, end = change - 2 * DAY, change + 2 * DAY
+        at_once: list[int] = []
+        for tick in CronSim(expression, datetime.fromtimestamp(start // 1000, ZoneInfo(zone))):
+            if tick.timestamp() * 1000 > end:
+                break
+            at_once.append(int(tick.timestamp()) * 1000)
+        restarted: list[int] = []
+        after = start
+        while (next_tick := next_fire_ms(expression, zone, after_ms=after)) is not None and next_tick <= end:
+            restarted.append(next_tick)
+            after = next_tick
+        assert restarted == at_once
+
+
+def test_the_documented_examples_of_new_york() -> None:
+    zone = "America/New_York"
+    gap, overlap = ms(2026, 3, 8, zone=zone), ms(2026, 11, 1, zone=zone)
+    assert next_fire_ms("30 2 * * *", zone, after_ms=gap) == ms(2026, 3, 8, 3, zone=zone)
+    once = ms(2026, 11, 1, 1, 30, zone=zone)
+    assert next_fire_ms("30 1 * * *", zone, after_ms=overlap) == once
+    assert next_fire_ms("30 1 * * *", zone, after_ms=once) == ms(2026, 11, 2, 1, 30, zone=zone)
+    # Asked within the second 01:xx, it is not told the tick of the first one again.
+    assert next_fire_ms("30 1 * * *", zone, after_ms=once + 40 * 60_000) == ms(2026, 11, 2, 1, 30, zone=zone)
+
+
+# -- turns ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_turn_before_its_time_does_nothing() -> None:
+    assert cron_turn("* * * * *", "UTC", due_ms=60_000, now_ms=59_999) == CronTurn(None, 0, None, 60_000)
+
+
+@pytest.mark.parametrize(
+    ("expression", "now", "turn"),
+    [
+        ("* * * * *", 60_000, CronTurn(60_000, 0, None, 120_000)),
+        ("* * * * *", 119_999, CronTurn(60_000, 0, None, 120_000)),
+        ("* * * * *", 120_000, CronTurn(120_000, 1, 60_000, 180_000)),
+        ("*/10 * * * *", 120_000, CronTurn(60_000, 0, None, 600_000)),
+        ("*/10 * * * *", 120_001, CronTurn(None, 1, 60_000, 600_000)),
+        ("* * * * * *", 63_500, CronTurn(63_000, 3, 62_000, 64_000)),
+        ("* * * * * *", 60_000 + 7_200_000, CronTurn(7_260_000, MISSED_LIMIT, 7_259_000, 7_261_000)),
+    ],
+)
+def test_turns(expression: str, now: int, turn: CronTurn) -> None:
+    assert cron_turn(expression, "UTC", due_ms=60_000, now_ms=now) == turn
+
+
+def test_an_outage_of_years_is_leapt_over() -> None:
+    now = ms(2036, 5, 1, 12, 0, 30)
+    began = time.monotonic()
+    turn = cron_turn("* * * * * *", "Europe/Berlin", due_ms=ms(2026, 5, 1), now_ms=now)
+    assert (turn.fires, turn.missed, turn.next) == (now, MISSED_LIMIT, now + 1000)
+    assert time.monotonic() - began < 5
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 40_000_000), st.sampled_from(["* * * * *", "*/7 * * * *", "15 * * * *", "*/20 * * * * *"]))
+def test_at_most_one_tick_fires_and_none_is_forgotten(late: int, expression: str) -> None:
+    due = next_fire_ms(expression, "UTC", after_ms=ms(2026, 1, 1))
+    assert due is not None
+    turn = cron_turn(expression, "UTC", due_ms=due, now_ms=due + late)
+    ticks, tick = [], due
+    while tick <= due + late:
+        ticks.append(tick)
+        following = next_fire_ms(expression, "UTC", after_ms=tick)
+        assert following is not None
+        tick = following
+    assert turn.next == tick
+    assert turn.fires == (ticks[-1] if due + late - ticks[-1] <= 60_000 else None)
+    assert turn.missed == min(MISSED_LIMIT, len(ticks) - (turn.fires is not None))

@@ -116,20 +116,25 @@ async def test_scripts_are_flushed_again_and_again(world: World) -> None:
         await check_load(world, handles, again=0)
 
 
-@pytest.mark.parametrize("every", [2, 3, 5])
+@pytest.mark.parametrize("every", [1, 2, 3])
 async def test_replies_are_lost_after_the_command_was_applied(
     world: World, monkeypatch: pytest.MonkeyPatch, every: int
 ) -> None:
-    """Every n-th reply of a script gets lost: it was applied, and is sent again."""
+    """Every n-th call of a script loses its first reply: it was applied, and is sent again."""
     send, seen = Link.send, Counter[str]()
+    sent_again: set[tuple[Argument, ...]] = set()
 
     def losing_send(link: Link, *args: Argument) -> asyncio.Future[Reply]:
         future = send(link, *args)
         if args[0] not in ("EVALSHA", "EVAL"):
             return future
+        if args in sent_again:  # what comes again gets through, or a call could run out of patience
+            sent_again.remove(args)
+            return future
         seen["sent"] += 1
         if seen["sent"] % every:
             return future
+        sent_again.add(args)
         lost: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
         def applied(done: asyncio.Future[Reply]) -> None:

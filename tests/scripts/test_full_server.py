@@ -7,9 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+from redflow import CronTrigger, WorkflowRegistry, define_workflow
+from redflow.definitions import AnyWorkflow
+from redflow.engines.redis.crons import Crons
 from redflow.errors import QueueFullError
 from tests.support.scripts import ERROR, LEASE_MS, QUEUE, RETENTION_MS, T0, WORKER, Bench, settlement, step
 from tests.support.servers import ServerOptions, ServerProcess
+from tests.support.world import Context
 
 StartServer = Callable[[ServerOptions], ServerProcess]
 
@@ -108,3 +112,26 @@ async def test_workers_come_and_go(bench: Bench) -> None:
     assert await bench.scripts.fail_strays(QUEUE, "lost", 0, 10, b"{}") == 1
     assert await bench.field(stray, "s") == "failed"
     assert await bench.unregister_worker(QUEUE, worker="w2") == "ok"
+
+
+async def test_a_cron_tick_is_refused_whole_and_triggers_can_be_registered(bench: Bench) -> None:
+    crons = Crons(bench.connection, bench.keys, now=T0)
+    await bench.register_workflow()
+
+    def definition(*triggers: CronTrigger) -> AnyWorkflow:
+        async def handler(ctx: Context) -> None: ...
+
+        return define_workflow("w", handler=handler, cron=list(triggers), registry=WorkflowRegistry())
+
+    await crons.schedule(definition(CronTrigger("* * * * *", timezone="UTC")), None)
+    await fill(bench)
+    before = await bench.values()
+    bench.now = crons.now = T0 + 60_000
+    now, _, [due] = await crons.due(10)
+    with pytest.raises(QueueFullError, match="fire_cron was refused whole"):
+        await crons.fire(due, now)
+    assert await bench.values() == before
+    await crons.schedule(definition(CronTrigger("@hourly", timezone="UTC")), None)
+    assert len(await bench.ids("crons")) == 1
+    await bench.read("CONFIG", "SET", "maxmemory", 0)
+    assert (await crons.fire(due, now))[0] == "taken", "that trigger is gone"

@@ -34,7 +34,7 @@ def test_every_verb_is_loaded_by_somebody_and_tested_one_by_one() -> None:
     assert sorted(LOADED) == VERBS
     tests = files("tests").joinpath("scripts")
     tested = {path.name for path in tests.iterdir()}
-    together = {"unregister_worker": "register_worker"}
+    together = {"unregister_worker": "register_worker", "schedule_crons": "fire_cron", "due_crons": "fire_cron"}
     assert {f"test_{together.get(name, name)}.py" for name in VERBS} <= tested
 
 

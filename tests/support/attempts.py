@@ -11,12 +11,13 @@ from redflow.definitions import Handler, WorkflowDefinition
 from redflow.domain.outcome import Outcome
 from redflow.domain.payload import encode
 from redflow.domain.step import StepRecord
+from redflow.execution.admission import Admission, AdmissionRequest
 from redflow.execution.attempt import Attempt
 from redflow.execution.journal import Claim
 from redflow.execution.pipeline import attempt_outcome
 from redflow.execution.steps import Steps
 from redflow.execution.threads import ThreadPool
-from redflow.types import DefineWorkflowOptions
+from redflow.types import DefineWorkflowOptions, ResolvedDebounce
 
 AnyHandler: TypeAlias = Handler[object, object]
 
@@ -51,6 +52,12 @@ class MemoryJournal:
     async def decide_failure(self, error_json: bytes) -> bool:
         return True
 
+    async def admit(self, request: AdmissionRequest) -> Admission:
+        return Admission("admitted", self.now_ms())
+
+    async def debounce(self, debounce: ResolvedDebounce) -> str:
+        return "go_on"
+
     def statuses(self) -> dict[str, str]:
         """Step name -> status."""
         return {step.name: step.status for step in self.steps.values()}
@@ -72,7 +79,8 @@ class Running:
         self.journal = MemoryJournal()
         self.pool = ThreadPool(threads)
         claim = Claim("run-1", "workflow", "default", 1, 3, self.journal.now_ms(), encode(None))
-        self.attempt = Attempt(claim, self.journal, self.pool, Steps)
+        # These attempts take no step beyond run, map and wait_for.
+        self.attempt = Attempt(claim, self.journal, self.pool, Steps)  # type: ignore[arg-type]
         definition = WorkflowDefinition(DefineWorkflowOptions("workflow"), handler)
         self._task = asyncio.create_task(attempt_outcome(self.attempt, definition, self.journal))
         self.attempt.task = self._task

@@ -14,11 +14,13 @@ from redflow.domain.run import NEW, TRANSITIONS
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.queries import Queries
+from tests.support.invariants_admission import admission_faults
 from tests.support.keyspace import Snapshot, family_of, read_snapshot
 
 TERMINAL: Final = frozenset(status for status, following in TRANSITIONS.items() if not following)
 STATUSES: Final = frozenset(TRANSITIONS) - {NEW}
 _NEEDED: Final = ("w", "q", "s", "c", "m", "i")
+_PLACES: Final = ("ready:", "line:", "stray:", "parked:", "mutexline:", "throttleline:")
 _LINE: Final = re.compile(r"(line|stray):(\d+):(.*)", re.DOTALL)
 
 
@@ -68,7 +70,7 @@ class _World:
         self.places: dict[str, list[str]] = defaultdict(list)
         """Run id -> the keys of sorted sets (but the indexes) that hold it."""
         for name in snapshot.entries:
-            if name in ("due", "leases") or name.startswith(("ready:", "line:", "stray:", "parked:")):
+            if name in ("due", "leases") or name.startswith(_PLACES):
                 for run_id in snapshot.zset(name):
                     self.places[run_id].append(name)
         self.expiries = Counter(
@@ -82,6 +84,7 @@ class _World:
         yield from self._check_indexes()
         yield from self._check_orphans()
         yield from self._check_concurrency()
+        yield from admission_faults(self.keys, self.runs)
         for run_id, run in self.runs.items():
             for fault in self._check_run(run_id, run):
                 yield f"run {run_id}: {fault}"
@@ -100,7 +103,7 @@ class _World:
                 yield f"key {name!r} is a {entry.kind} and should be a {family.kind}"
             elif family.expires and entry.ttl_ms is None:
                 yield f"key {name!r} has no TTL"
-            elif not family.expires and entry.ttl_ms is not None:
+            elif family.expires is False and entry.ttl_ms is not None:
                 yield f"key {name!r} has a TTL of {entry.ttl_ms} ms and should stay"
 
     def _check_companions(self) -> Iterator[str]:
@@ -120,6 +123,12 @@ class _World:
         yield from _differ("lined", keys.members("lined"), lines)
         yield from _differ("strays", keys.zset("strays"), strays)
         yield from _differ("retentions", keys.members("retentions"), keys.names("expiry:"))
+        yield from _differ("crons", keys.zset("crons"), [t for t in keys.names("cron:") if keys.hash(f"cron:{t}")["n"]])
+        told = [t for workflow in keys.names("meta:") for t in keys.hash(f"meta:{workflow}").get("crons", "").split()]
+        yield from _differ("cron:", keys.names("cron:"), told)
+        for trigger, at in keys.zset("crons").items():
+            if float(keys.hash(f"cron:{trigger}").get("n") or "nan") != at:
+                yield f"cron:{trigger} is due at {keys.hash(f'cron:{trigger}').get('n')}, crons says {at}"
         yield from _differ("metas", keys.members("metas"), keys.names("meta:"))
         for worker in set(keys.names("worker:")) - set(keys.names("knows:")):
             yield f"worker:{worker} has no knows:{worker}"
@@ -187,21 +196,30 @@ class _World:
         line = f"{len(queue.encode())}:{queue}:{workflow}"
         waiting = {f"ready:{queue}", f"stray:{line}"}
         allowed = {
-            "scheduled": {"due"},
-            "queued": {f"parked:{workflow}"} if "u" in run else waiting | {f"line:{line}"},
+            "scheduled": {f"throttleline:{run['tl']}"} if "tl" in run else {"due"} if "d" in run else set[str](),
+            "queued": {f"parked:{workflow}"}
+            if "u" in run
+            else waiting | {f"line:{line}", f"mutexline:{run.get('mk')}"},
             "running": {"leases"} if "k" in run else waiting,
         }.get(run["s"], set())
         places = self.places[run_id]
         if len(places) != min(1, len(allowed)) or not allowed.issuperset(places):
             where = " or ".join(sorted(allowed)) or "nowhere"
             yield f"is {run['s']} and stands in {sorted(places)}, should stand in {where}"
-        if run["s"] == "scheduled" and self.keys.zset("due").get(run_id) != float(run.get("d", "nan")):
+        due = self.keys.zset("due").get(run_id)
+        if run["s"] == "scheduled" and "tl" not in run and "d" in run and due != float(run["d"]):
             yield f"is due at {self.keys.zset('due').get(run_id)}, its record says {run.get('d')}"
 
     def _check_fields(self, run: dict[str, str]) -> Iterator[str]:
         """A status brings its fields, and leaves those of others behind."""
         status = run["s"]
-        needed = {"scheduled": "d", "running": "a t n", "succeeded": "f o", "failed": "f e", "canceled": "f cr"}
+        needed = {
+            "scheduled": "" if "r" in run else "d",
+            "running": "a t n",
+            "succeeded": "f o",
+            "failed": "f e",
+            "canceled": "f cr",
+        }
         barred = {
             "scheduled": "x f o z",
             "queued": "d f o z",

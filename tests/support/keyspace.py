@@ -42,15 +42,15 @@ class Family:
     Attributes:
         names: what the keys below the base look like; groups are what they are made of.
         kind: the type of their values.
-        expires: whether they must have a TTL; the others must have none.
+        expires: whether they must have a TTL; the others must have none, or may (None).
     """
 
     names: re.Pattern[str]
     kind: Kind
-    expires: bool = False
+    expires: bool | None = False
 
 
-def _family(names: str, kind: Kind, *, expires: bool = False) -> Family:
+def _family(names: str, kind: Kind, *, expires: bool | None = False) -> Family:
     return Family(re.compile(names, re.DOTALL), kind, expires)
 
 
@@ -79,6 +79,33 @@ FAMILIES: Final = (
     _family(r"knows:(\w+)", "set", expires=True),
     _family(r"workers", "zset"),
     _family(r"idle:(.+)", "set", expires=True),
+    _family(r"mutex:(.+)", "string"),
+    _family(r"mutexline:(.+)", "zset"),
+    _family(r"grants", "zset"),
+    _family(r"rate:(\d+):(.+)", "hash", expires=True),
+    _family(r"throttle:(\d+):(.+)", "hash", expires=None),
+    _family(r"throttleline:(\d+):(.+)", "zset"),
+    _family(r"throttled", "zset"),
+    _family(r"debounce:(\d+):(.+)", "string"),
+    _family(r"cron:([0-9a-f]{32})", "hash"),
+    _family(r"crons", "zset"),
+    _family(r"kids:([0-9a-f]{32})", "set"),
+    _family(r"awaiters:([0-9a-f]{32})", "set"),
+    _family(r"cascade", "hash"),
+    _family(r"event:(.+)", "hash"),
+    _family(r"resumed:(.+)", "set"),
+    _family(r"eidx:([a-z-]+):(.+)", "zset"),
+    _family(r"event_names", "set"),
+    _family(r"evkey:(\d+):(.+)", "string", expires=True),
+    _family(r"latest:(\d+):(.+)", "string"),
+    _family(r"waiting:(\d+):(.+)", "zset", expires=True),
+    _family(r"outbox", "zset"),
+    _family(r"subs:(.+)", "hash"),
+    _family(r"subscribed", "set"),
+    _family(r"contract:(.+)", "string"),
+    _family(r"eexpiry:(\d+)", "list"),
+    _family(r"eretentions", "set"),
+    _family(r"eseq", "string"),
     _family(r"seq", "string"),
     _family(r"epoch", "string"),
 )

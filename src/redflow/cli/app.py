@@ -12,6 +12,7 @@ from redflow.cli import output
 from redflow.cli.dev import dev
 from redflow.cli.exits import INTERRUPTED, REFUSED, Refused
 from redflow.cli.run import run
+from redflow.cli.runs import explain
 from redflow.cli.server import server
 from redflow.cli.version import version
 from redflow.cli.worker import worker
@@ -43,6 +44,10 @@ def _answering(command: Callable[P, int]) -> Callable[P, None]:
 
     return answered
 
+
+_runs = typer.Typer(help="Look at runs.", no_args_is_help=True)
+_runs.command()(_answering(explain))
+app.add_typer(_runs, name="runs")
 
 for _command in (dev, worker, run, server, version):
     app.command()(_answering(_command))

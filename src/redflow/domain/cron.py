@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
@@ -60,10 +62,77 @@ def next_fire_ms(expression: str, timezone: str, *, after_ms: int) -> int | None
     Raises:
         ValueError: as `validate_cron`.
     """
-    zone = find_zone(timezone, what="cron.timezone")
-    start = datetime.fromtimestamp(after_ms // 1000, zone)
-    tick = next(_ticks(expression, start, "cron.expression"), None)
-    return None if tick is None else int(tick.timestamp()) * 1000
+    return next(_ticks_after(expression, timezone, after_ms), None)
+
+
+LATENESS_MS: Final = 60_000
+"""How late an overdue tick may still fire, ms."""
+
+MISSED_LIMIT: Final = 1_000
+"""How many missed ticks of one outage are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class CronTurn:
+    """What is to be done about a trigger whose time has come.
+
+    Attributes:
+        fires: the tick that fires now, epoch ms; None if all that is overdue is too old.
+        missed: how many ticks passed without firing, counted up to MISSED_LIMIT.
+        last_missed: the last one counted.
+        next: the first tick that lies ahead; None if there is none within 50 years.
+    """
+
+    fires: int | None
+    missed: int
+    last_missed: int | None
+    next: int | None
+
+
+def cron_turn(expression: str, timezone: str, *, due_ms: int, now_ms: int) -> CronTurn:
+    """Divide the ticks since a trigger's due time: the newest fires, unless it is too old; the others are missed.
+
+    Args:
+        expression: as in `validate_cron`.
+        timezone: an IANA name.
+        due_ms: the tick the trigger waits for, epoch ms.
+        now_ms: the server's time, not before it.
+
+    Raises:
+        ValueError: as `validate_cron`.
+    """
+    if now_ms < due_ms:
+        return CronTurn(None, 0, None, due_ms)
+    latest, missed, last_missed = due_ms, 0, None
+    # What lies between the counted ticks and those that may still fire is leapt over: an outage may last for years.
+    for tick in _ticks_after(expression, timezone, due_ms):
+        if tick > now_ms or missed >= MISSED_LIMIT:
+            break
+        latest, missed, last_missed = tick, missed + 1, latest
+    ahead = None
+    for tick in _ticks_after(expression, timezone, max(latest, now_ms - LATENESS_MS - 1)):
+        if tick > now_ms:
+            ahead = tick
+            break
+        latest, last_missed = tick, latest
+        missed = min(missed + 1, MISSED_LIMIT)
+    if now_ms - latest <= LATENESS_MS:
+        return CronTurn(latest, missed, last_missed, ahead)
+    return CronTurn(None, min(missed + 1, MISSED_LIMIT), latest, ahead)
+
+
+def _ticks_after(expression: str, timezone: str, after_ms: int) -> Iterator[int]:
+    """The ticks after a point in time, epoch ms, each later than the one before.
+
+    A job at a fixed time of the day is reckoned in wall-clock time, which repeats an hour when clocks go back, and
+    leaves one out when they go forward: what comes twice is passed over here.
+    """
+    start = datetime.fromtimestamp(after_ms // 1000, find_zone(timezone, what="cron.timezone"))
+    for moment in _ticks(expression, start, "cron.expression"):
+        tick = int(moment.timestamp()) * 1000
+        if tick > after_ms:
+            yield tick
+            after_ms = tick
 
 
 def find_zone(name: object, *, what: str = "timezone") -> ZoneInfo:

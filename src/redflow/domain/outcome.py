@@ -44,9 +44,15 @@ class Retry:
 
 @dataclass(slots=True)
 class Suspended:
-    """The run sleeps; `due_at` is the earliest end of its open waits, epoch ms, server time."""
+    """The run sleeps.
 
-    due_at: int
+    Attributes:
+        due_at: the earliest end of its open waits, epoch ms, server time; None if only a decision wakes it.
+        waits: the steps that a script may decide; one that is decided already makes the run ready at once.
+    """
+
+    due_at: int | None
+    waits: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -54,7 +60,12 @@ class HandedBack:
     """The worker stops; another goes on with the same attempt, its steps kept."""
 
 
-Outcome = Succeeded | Failed | Canceled | Retry | Suspended | HandedBack
+@dataclass(slots=True)
+class Waiting:
+    """The run was not admitted: its claim was taken back, and somebody claims it again when its turn has come."""
+
+
+Outcome = Succeeded | Failed | Canceled | Retry | Suspended | HandedBack | Waiting
 
 
 def decide_failure(

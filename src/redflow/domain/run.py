@@ -10,6 +10,7 @@ a test keeps them equal.
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,17 +23,22 @@ TRANSITIONS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
         NEW: frozenset({"queued", "scheduled"}),
         "scheduled": frozenset({"queued", "canceled"}),
-        "queued": frozenset({"running", "canceled", "failed"}),
-        "running": frozenset({"succeeded", "failed", "canceled", "scheduled"}),
+        "queued": frozenset({"running", "canceled", "failed", "scheduled"}),
+        "running": frozenset({"succeeded", "failed", "canceled", "scheduled", "queued"}),
         "succeeded": frozenset(),
         "failed": frozenset(),
         "canceled": frozenset(),
     }
 )
-"""Which status may follow which. `queued -> failed` is the run whose workflow nobody knows."""
+"""Which status may follow which. `queued -> failed` is the run whose workflow nobody knows, `queued -> scheduled` a
+debounce that begins anew, `running -> queued` a run that has to wait for its mutex, the claim taken back."""
 
 _PREFIX: Final = "run_"
 _SHARD_BITS: Final = 12
+_CLOCK_STANDS_MS: Final = 1_000
+_FIRST_LIMIT: Final = 2**61
+"""Of the 62 random bits the first id of a ms leaves one unset, so that the steps of those that follow have room."""
+_STEP: Final = 2**40
 
 
 def new_run_id(now_ms: int, randomness: int, shard: int = 0) -> str:
@@ -49,6 +55,58 @@ def new_run_id(now_ms: int, randomness: int, shard: int = 0) -> str:
     value |= 0b10 << 62
     value |= randomness & (2**62 - 1)
     return f"{value:032x}"
+
+
+class RunIds:
+    """Ids of runs in the order in which they were asked for, also within one ms.
+
+    Within a ms the random bits of the last id grow by a random step (RFC 9562, section 6.2, method 2), so that ids
+    tell the order of one process and still can't be guessed from one another.
+    """
+
+    def __init__(self) -> None:
+        self._last_ms, self._last = 0, 0
+
+    def next(self, now_ms: int, randomness: int) -> str:
+        """The next id.
+
+        Args:
+            now_ms: the caller's clock, ms since the epoch; one that goes back a little is taken to stand still.
+            randomness: 62 random bits.
+        """
+        if 0 <= self._last_ms - now_ms < _CLOCK_STANDS_MS:
+            now_ms, grown = self._last_ms, self._last + 1 + randomness % _STEP
+            if grown >= _FIRST_LIMIT * 2:
+                now_ms, grown = now_ms + 1, randomness % _FIRST_LIMIT
+        else:
+            grown = randomness % _FIRST_LIMIT
+        self._last_ms, self._last = now_ms, grown
+        return new_run_id(now_ms, grown)
+
+
+def child_run_id(parent: str, step: str, generation: int, shard: int = 0) -> str:
+    """The id of a child, the same each time: derived from its parent, the step that starts it, and a generation.
+
+    Args:
+        parent: stored id of the parent, whose time it takes over.
+        step: name of the parent's step.
+        generation: 1, and one more for each child of this step that failed or was canceled.
+        shard: the shard that will hold the child.
+    """
+    digest = hashlib.sha256(f"{parent} {generation} {step}".encode()).digest()
+    return new_run_id(int(parent[:12], 16), int.from_bytes(digest[:8], "big"), shard)
+
+
+def cron_run_id(trigger: str, tick_ms: int, shard: int = 0) -> str:
+    """The id of the run that a tick starts, the same each time.
+
+    Args:
+        trigger: id of the cron trigger.
+        tick_ms: the tick, epoch ms; orders the id.
+        shard: the shard that will hold the run.
+    """
+    digest = hashlib.sha256(f"cron {trigger} {tick_ms}".encode()).digest()
+    return new_run_id(tick_ms, int.from_bytes(digest[:8], "big"), shard)
 
 
 def public_run_id(stored: str) -> str:

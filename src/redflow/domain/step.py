@@ -67,6 +67,39 @@ class StepRecord:
         return replace(self, status=status, finished_at=at, attempt=attempt, payload=payload)
 
 
+@dataclass(slots=True)
+class ChildRef:
+    """The payload of a child step: which run it is, and how that ended.
+
+    Attributes:
+        end: `-` while it lives or nobody looked, S, F or C once it succeeded, failed or was canceled.
+        run_id: stored id of the child.
+        generation: how many children this step has started, this one included.
+        own: False for a run that was found by an idempotency key; it is never canceled from here.
+        content: its output or error, as stored JSON.
+    """
+
+    end: str
+    run_id: str
+    generation: int
+    own: bool
+    content: bytes = b""
+
+    def packed(self) -> bytes:
+        """As it stands in the step's record."""
+        return f"{self.end} {self.run_id} {self.generation} {'own' if self.own else 'foreign'} ".encode() + self.content
+
+
+def child_ref(payload: bytes) -> ChildRef:
+    """The child of a packed child step.
+
+    Raises:
+        ValueError: the payload is none.
+    """
+    end, run_id, generation, kind, content = payload.split(b" ", 4)
+    return ChildRef(end.decode(), run_id.decode(), int(generation), kind == b"own", content)
+
+
 def pack_header(step: StepRecord, created_at: int) -> str:
     """Everything of a packed step that stands before its payload."""
     duration = "-" if step.finished_at is None else str(step.finished_at - step.started_at)

@@ -32,6 +32,8 @@ Interruption = Literal["canceled", "stopping", "lost"]
 UNWIND_S: Final = 0.5
 """How long user code may take to unwind, seconds; then it is abandoned."""
 _AWAKE_WARNING_S: Final = 10.0
+_LOOK_EVERY_MS: Final = 2000
+"""The net under a lost message that a wait was decided, while the run is awake."""
 _OVERDUE_S: Final = 1.0
 _ANNOUNCE_S: Final = 0.05
 """A step that lasts longer is recorded as running, seconds; shorter ones cost one write only."""
@@ -40,12 +42,19 @@ _ANNOUNCE_S: Final = 0.05
 class OpenWait:
     """A wait that is parked on a future until its time."""
 
-    __slots__ = ("future", "task", "wakes_at")
+    __slots__ = ("decided_elsewhere", "future", "task", "wakes_at")
 
-    def __init__(self, future: asyncio.Future[None], wakes_at: int, task: asyncio.Task[object] | None) -> None:
+    def __init__(
+        self,
+        future: asyncio.Future[None],
+        wakes_at: int | None,
+        task: asyncio.Task[object] | None,
+        decided_elsewhere: bool,
+    ) -> None:
         self.future = future
         self.wakes_at = wakes_at
         self.task = task
+        self.decided_elsewhere = decided_elsewhere
 
 
 class Attempt:
@@ -166,10 +175,16 @@ class Attempt:
 
     # -- the sleep rule -----------------------------------------------------------------------------------------
 
-    def park(self, name: str, wakes_at: int) -> asyncio.Future[None]:
-        """Open a wait; the future ends when its time has come while the run is awake."""
+    def park(self, name: str, wakes_at: int | None, *, decided_elsewhere: bool = False) -> asyncio.Future[None]:
+        """Open a wait; the future ends when it is time to look, while the run is awake.
+
+        Args:
+            name: of the step.
+            wakes_at: when the wait is over, epoch ms; None: only a decision ends it.
+            decided_elsewhere: a script may decide it (a child's end, say); then the step's record tells.
+        """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.open_waits[name] = OpenWait(future, wakes_at, asyncio.current_task())
+        self.open_waits[name] = OpenWait(future, wakes_at, asyncio.current_task(), decided_elsewhere)
         self._set_timer()
         self.consider_sleep()
         return future
@@ -247,7 +262,10 @@ class Attempt:
         """End waits whose time comes while the run is awake."""
         if self._timer is not None:
             self._timer.cancel()
-        due = [wait.wakes_at for wait in self.open_waits.values() if not wait.future.done()]
+        open_waits = [wait for wait in self.open_waits.values() if not wait.future.done()]
+        due = [wait.wakes_at for wait in open_waits if wait.wakes_at is not None]
+        if any(wait.decided_elsewhere for wait in open_waits):
+            due.append(self.journal.now_ms() + _LOOK_EVERY_MS)
         if due:
             delay_s = max(0, min(due) - self.journal.now_ms()) / 1000
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._end_due_waits)
@@ -255,13 +273,24 @@ class Attempt:
     def _end_due_waits(self) -> None:
         now = self.journal.now_ms()
         for wait in self.open_waits.values():
-            if wait.wakes_at <= now and not wait.future.done():
+            due = wait.wakes_at is not None and wait.wakes_at <= now
+            if (due or wait.decided_elsewhere) and not wait.future.done():
                 wait.future.set_result(None)
         self._set_timer()
 
-    def earliest_wake(self) -> int:
-        """When a sleeping run must be ready again, epoch ms."""
-        return min(wait.wakes_at for wait in self.open_waits.values())
+    def look_again(self) -> None:
+        """A wait of this run may have been decided: those that are decided elsewhere look at their records."""
+        for wait in self.open_waits.values():
+            if wait.decided_elsewhere and not wait.future.done():
+                wait.future.set_result(None)
+
+    def earliest_wake(self) -> int | None:
+        """When a sleeping run must be ready again, epoch ms; None if only a decision wakes it."""
+        return min((wait.wakes_at for wait in self.open_waits.values() if wait.wakes_at is not None), default=None)
+
+    def decided_elsewhere(self) -> list[str]:
+        """The steps it sleeps for that a script may decide."""
+        return [name for name, wait in self.open_waits.items() if wait.decided_elsewhere]
 
 
 def _running_task() -> asyncio.Task[object] | None:

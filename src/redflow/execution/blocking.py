@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime
 from typing import TypeVar
 
 from redflow._step_api import AnyWorkflowLike, StepOutput
 from redflow.errors import CanceledError
 from redflow.execution.attempt import Attempt
-from redflow.types import ReceivedEvent, StepApi, StepWaitForTarget
+from redflow.types import ReceivedEvent, StepApi, StepRetry, StepWaitForTarget
 
+Item = TypeVar("Item")
 T = TypeVar("T")
 
 
@@ -37,6 +38,22 @@ class BlockingSteps:
     ) -> StepOutput:
         """See `StepApi.run`."""
         return self._wait(lambda: self._steps.run(name, fn, *args, timeout_ms=timeout_ms, **kwargs))
+
+    def map(
+        self,
+        name: str,
+        fn: Callable[[Item], object],
+        items: Iterable[Item],
+        /,
+        *,
+        concurrency: int = 10,
+        timeout_ms: float | None = None,
+        retry: StepRetry | None = None,
+    ) -> list[StepOutput]:
+        """See `StepApi.map`."""
+        return self._wait(
+            lambda: self._steps.map(name, fn, items, concurrency=concurrency, timeout_ms=timeout_ms, retry=retry)
+        )
 
     def wait_for(self, name: str, target: StepWaitForTarget, *, timeout_ms: float | None = None) -> None:
         """See `StepApi.wait_for`."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from redflow.domain.event import EventRef
+from redflow.domain.run import RunOrder
 from redflow.domain.step import StepRecord
+from redflow.engine import Emitted, EventOrder
 
 
 class LeaseLost(Exception):
@@ -41,6 +44,10 @@ class Claim:
     started_at: int = 0
 
 
+class StartRefused(Exception):
+    """A child was not started, since a cancel of its parent was requested."""
+
+
 class Journal(Protocol):
     """What a running attempt needs of its engine."""
 
@@ -69,4 +76,51 @@ class Journal(Protocol):
 
     async def load(self, step: StepRecord) -> bytes:
         """The payload of a step whose record only says that it is stored apart."""
+        ...
+
+
+class DurableJournal(Journal, Protocol):
+    """What steps need that reach beyond their run."""
+
+    async def start_child(self, step: StepRecord, order: RunOrder, generation: int, *, awaited: bool) -> StepRecord:
+        """Start a run for a step, and write the step: open with the child's id, or ended if nobody awaits it.
+
+        Returns:
+            The step as it is written.
+
+        Raises:
+            LeaseLost, StartRefused, UnknownWorkflowError
+        """
+        ...
+
+    async def open_wait(self, step: StepRecord, ref: EventRef) -> StepRecord:
+        """Begin to wait for an event; the step as it is written, decided already if the event was there before.
+
+        Raises:
+            LeaseLost, StartRefused
+        """
+        ...
+
+    async def close_wait(self, step: StepRecord, ref: EventRef) -> None:
+        """Forget a wait that ended without its event."""
+        ...
+
+    async def emit_event(self, order: EventOrder) -> Emitted:
+        """Emit an event on behalf of a step."""
+        ...
+
+    async def event_contract(self, name: str) -> str | None:
+        """The contract of an event's data."""
+        ...
+
+    async def reload(self, step: StepRecord) -> StepRecord:
+        """The step as its record is now.
+
+        Raises:
+            LeaseLost: the run is gone.
+        """
+        ...
+
+    async def cancel_child(self, run_id: str, reason: str) -> None:
+        """Cancel a run by its stored id, and all below it."""
         ...

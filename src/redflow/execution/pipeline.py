@@ -1,4 +1,4 @@
-"""An attempt as a pipeline over one value: validate input -> open context -> run handler -> check output -> decide.
+"""An attempt as a pipeline over one value: validate input -> admission -> run handler -> check output -> decide.
 
 The outcome is what `settle` writes. User code can't change it once the attempt's state has left `running`.
 """
@@ -14,7 +14,17 @@ from functools import partial
 from typing import Protocol
 
 from redflow.definitions import AnyWorkflow, BlockingWorkflowHandlerContext, WorkflowHandlerContext
-from redflow.domain.outcome import Canceled, Failed, HandedBack, Outcome, Retry, Succeeded, Suspended, decide_failure
+from redflow.domain.outcome import (
+    Canceled,
+    Failed,
+    HandedBack,
+    Outcome,
+    Retry,
+    Succeeded,
+    Suspended,
+    Waiting,
+    decide_failure,
+)
 from redflow.domain.payload import decode, encode, pack, unpack
 from redflow.domain.retry import MAX_JITTER_MS
 from redflow.errors import (
@@ -25,6 +35,7 @@ from redflow.errors import (
     error_from_json,
     make_error_json,
 )
+from redflow.execution.admission import Gate, NotAdmitted, Refused, pass_gates
 from redflow.execution.attempt import UNWIND_S, Attempt
 from redflow.execution.blocking import BlockingSteps
 from redflow.execution.journal import Claim, LeaseLost
@@ -35,16 +46,18 @@ from redflow.types import OnFailureContext, RetryPolicyContext, RetryPolicyRunCo
 log = logging.getLogger("redflow")
 
 
-async def run_handler(attempt: Attempt, definition: AnyWorkflow) -> bytes:
-    """Validate the input, run the handler and encode its output.
+async def run_handler(attempt: Attempt, definition: AnyWorkflow, gate: Gate) -> bytes:
+    """Validate the input, pass the gates, run the handler and encode its output.
 
     Returns:
         The output as stored JSON.
 
     Raises:
-        Whatever makes the attempt fail; asyncio.CancelledError when it was interrupted.
+        Whatever makes the attempt fail; asyncio.CancelledError when it was interrupted; NotAdmitted.
     """
-    return await run_validated(attempt, definition, validate_input(attempt, definition))
+    data = validate_input(attempt, definition)
+    await pass_gates(attempt.claim, definition, data, gate)
+    return await run_validated(attempt, definition, data)
 
 
 async def run_validated(attempt: Attempt, definition: AnyWorkflow, data: object) -> bytes:
@@ -118,7 +131,7 @@ async def end_leftovers(attempt: Attempt) -> None:
         await asyncio.wait(tasks, timeout=UNWIND_S)
 
 
-class Settler(Protocol):
+class Settler(Gate, Protocol):
     """What the pipeline needs of the engine beside the journal."""
 
     async def decide_failure(self, error_json: bytes) -> bool:
@@ -143,7 +156,10 @@ async def attempt_outcome(attempt: Attempt, definition: AnyWorkflow, settler: Se
 
 async def _first_pass(attempt: Attempt, definition: AnyWorkflow, settler: Settler) -> Outcome | None:
     try:
-        return Succeeded(await run_handler(attempt, definition))
+        return Succeeded(await run_handler(attempt, definition, settler))
+    except NotAdmitted:
+        attempt.close()
+        return Waiting()
     except BaseException as exc:
         error = exc
     interrupted = interrupted_outcome(attempt)
@@ -155,13 +171,16 @@ async def _first_pass(attempt: Attempt, definition: AnyWorkflow, settler: Settle
         return Canceled()
     if isinstance(error, asyncio.CancelledError):
         error = RuntimeError("the handler was cancelled by itself: an asyncio.CancelledError left it")
+    if isinstance(error, Refused):
+        failed = Failed(pack(make_error_json(error.error).encode()))
+        return await _fail_for_good(attempt, definition, settler, failed, error.error)
     return await _after_failure(attempt, definition, settler, error)
 
 
 def interrupted_outcome(attempt: Attempt) -> Outcome | None:
     """The outcome that an interruption has fixed; None if there was none, or if nothing may be written."""
     if attempt.state == "suspended":
-        return Suspended(attempt.earliest_wake())
+        return Suspended(attempt.earliest_wake(), attempt.decided_elsewhere())
     if attempt.state == "canceled":
         return Canceled()
     if attempt.state == "stopping":
@@ -193,11 +212,20 @@ async def _after_failure(
         now_ms=attempt.journal.now_ms(),
         steps=attempt.unsuccessful,
     )
-    if isinstance(outcome, Retry) or definition.options.on_failure is None:
+    if isinstance(outcome, Retry):
+        return outcome
+    return await _fail_for_good(attempt, definition, settler, outcome, verdict.error)
+
+
+async def _fail_for_good(
+    attempt: Attempt, definition: AnyWorkflow, settler: Settler, outcome: Failed, error: BaseException
+) -> Outcome:
+    """Tell the workflow, if it wants to know, and end."""
+    if definition.options.on_failure is None:
         return outcome
     if not await settler.decide_failure(outcome.error_json):
         return Canceled()
-    await call_on_failure(attempt, definition, verdict.error)
+    await call_on_failure(attempt, definition, error)
     return HandedBack() if attempt.state == "stopping" else outcome
 
 

@@ -1,15 +1,16 @@
-"""What a workflow's own retry policy says of a failure (spec 6.3)."""
+"""What a workflow's own retry policy says of a failure (spec 6.3), and the tries of a step that is retried in place."""
 
 from __future__ import annotations
 
 import inspect
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from redflow.domain.duration import resolve_delay_ms
-from redflow.domain.retry import backoff_ms, is_retryable_error
-from redflow.errors import RetryAfterError
-from redflow.types import RetryPolicyContext, WorkflowRetryPolicy
+from redflow.domain.retry import MAX_JITTER_MS, backoff_ms, is_retryable_error
+from redflow.errors import NonRetriableError, RetryAfterError
+from redflow.types import RetryPolicyContext, StepRetry, WorkflowRetryPolicy
 
 
 @dataclass(slots=True)
@@ -59,3 +60,41 @@ async def _delay_ms(
     if inspect.isawaitable(target):
         target = await target
     return resolve_delay_ms(target, now_ms=now_ms, label="retries.delay")
+
+
+class Tries:
+    """The tries of one step within one attempt.
+
+    Args:
+        retry: how it is tried again; None: not in place.
+        step: its name.
+        now_ms: tells the time, epoch ms.
+
+    Raises:
+        NonRetriableError: the delay is none.
+    """
+
+    def __init__(self, retry: StepRetry | None, step: str, now_ms: Callable[[], int]) -> None:
+        self._retry = retry
+        self._label = f"retry delay of step {step!r}"
+        self._now_ms = now_ms
+        self._made = 0
+        if retry is not None and retry.delay is not None:
+            try:
+                resolve_delay_ms(retry.delay, now_ms=now_ms(), label=self._label)
+            except (TypeError, ValueError) as exc:
+                raise NonRetriableError(str(exc)) from exc
+
+    def pause_ms(self, error: BaseException) -> int | None:
+        """After a try that failed: how long until the next, ms; None if there is none."""
+        self._made += 1
+        retry = self._retry
+        if retry is None or self._made >= retry.max_attempts:
+            return None
+        if not isinstance(error, Exception) or not is_retryable_error(error):
+            return None
+        if isinstance(error, RetryAfterError):
+            return error.retry_after_ms
+        if retry.delay is None:
+            return backoff_ms(self._made, random.randint(0, MAX_JITTER_MS))
+        return resolve_delay_ms(retry.delay, now_ms=self._now_ms(), label=self._label)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import builtins
 import inspect
+import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import datetime
 from functools import partial
 from typing import Final, TypeVar, cast
 
@@ -21,7 +21,6 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from redflow import telemetry
-from redflow._step_api import StepOutput
 from redflow.domain.duration import resolve_delay_ms
 from redflow.domain.names import check_name
 from redflow.domain.payload import decode, encode, pack, unpack
@@ -40,9 +39,14 @@ from redflow.errors import (
 from redflow.execution.attempt import UNWIND_S, Attempt
 from redflow.execution.functions import FunctionFacts, function_facts
 from redflow.execution.journal import LeaseLost
+from redflow.execution.mapping import map_steps
+from redflow.execution.retrying import Tries
 from redflow.execution.threads import result_of
-from redflow.types import CancelSignal, ReceivedEvent
+from redflow.types import CancelSignal, StepRetry
 
+log = logging.getLogger("redflow")
+
+Item = TypeVar("Item")
 T = TypeVar("T")
 
 MAX_STEPS: Final = 10_000
@@ -69,19 +73,41 @@ class Steps:
         known = self._enter(name)
         if not callable(fn):
             raise NonRetriableError(_no_function(name, fn))
-        limit_s = _timeout_s(timeout_ms)
+        limit_s = step_limit_s(timeout_ms)
+        # Any other value of this name is fn's own.
+        retry = kwargs.pop("retry") if isinstance(kwargs.get("retry"), StepRetry) else None
+        tries = Tries(retry if isinstance(retry, StepRetry) else None, name, self._journal.now_ms)
         facts = function_facts(fn)
         if known is not None and known.status == "succeeded":
             return cast(T, self._read(known, await self._payload(known), facts))  # reason: stored JSON of this step
         step = self._open(name, known, "run")
         with self._in_flight(step):
-            output = await self._perform(step, Call(fn, args, kwargs, facts, limit_s))
+            output = await self._perform(step, Call(fn, args, kwargs, facts, limit_s, tries))
         return cast(T, output)  # reason: fn's result after its JSON round trip
+
+    async def map(
+        self,
+        name: str,
+        fn: Callable[[Item], Awaitable[T]] | Callable[[Item], T],
+        items: Iterable[Item],
+        /,
+        *,
+        concurrency: int = 10,
+        timeout_ms: float | None = None,
+        retry: StepRetry | None = None,
+    ) -> list[T]:
+        """Run `fn(item)` for each item, as the steps `name[0]`, `name[1]` and so on."""
+
+        async def run_one(step: str, item: Item) -> T:
+            options: dict[str, object] = {} if retry is None else {"retry": retry}
+            return await self.run(step, fn, item, timeout_ms=timeout_ms, **options)
+
+        return await map_steps(run_one, name, items, concurrency)
 
     async def wait_for(self, name: str, target: object, *, timeout_ms: float | None = None) -> None:
         """Sleep durably until `target`; the run leaves its worker."""
         known = self._enter(name)
-        limit_s = _timeout_s(timeout_ms)
+        limit_s = step_limit_s(timeout_ms)
         if known is not None and known.status == "succeeded":
             return
         if known is not None and known.due_at is not None:
@@ -102,57 +128,6 @@ class Steps:
         if deadline is not None and deadline < due:
             raise self._failed(step, TimeoutError(f"Step timed out: {name}"))
         self._journal.note(step.finished("succeeded", max(due, step.started_at), self._attempt.claim.attempt, b"null"))
-
-    async def wait_for_event(
-        self, name: str, event_name: str, correlation_key: str, timeout: object
-    ) -> ReceivedEvent | None:
-        """Not on this engine yet."""
-        raise _not_here(name, "wait_for_event")
-
-    async def run_workflow(
-        self,
-        name: str,
-        workflow: object,
-        input: object,
-        *,
-        timeout_ms: float | None = None,
-        run_at: datetime | None = None,
-        queue_override: str | None = None,
-        idempotency_key: str | None = None,
-        idempotency_ttl: int | None = None,
-    ) -> StepOutput:
-        """Not on this engine yet."""
-        raise _not_here(name, "run_workflow")
-
-    async def emit_workflow(
-        self,
-        name: str,
-        workflow: object,
-        input: object,
-        *,
-        timeout_ms: float | None = None,
-        run_at: datetime | None = None,
-        queue_override: str | None = None,
-        idempotency_key: str | None = None,
-        idempotency_ttl: int | None = None,
-    ) -> str:
-        """Not on this engine yet."""
-        raise _not_here(name, "emit_workflow")
-
-    async def emit_event(
-        self,
-        name: str,
-        event_name: str,
-        input: object,
-        *,
-        correlation_key: str | None = None,
-        event_id: str | None = None,
-        timeout_ms: float | None = None,
-        idempotency_key: str | None = None,
-        idempotency_ttl: int | None = None,
-    ) -> list[str]:
-        """Not on this engine yet."""
-        raise _not_here(name, "emit_event")
 
     # -- entering -----------------------------------------------------------------------------------------------
 
@@ -180,10 +155,11 @@ class Steps:
         return StepRecord(name, seq, "running", attempt.claim.attempt, self._journal.now_ms(), kind=kind)
 
     @contextmanager
-    def _in_flight(self, step: StepRecord) -> Iterator[None]:
+    def _in_flight(self, step: StepRecord, *, announce: bool = True) -> Iterator[None]:
         attempt = self._attempt
         attempt.in_flight[step.name] = asyncio.current_task()
-        attempt.began(step)
+        if announce:
+            attempt.began(step)
         try:
             yield
         finally:
@@ -195,25 +171,29 @@ class Steps:
 
     async def _perform(self, step: StepRecord, call: Call) -> object:
         attempt = self._attempt
-        if not self._journal.may_begin():
-            attempt.interrupt("lost")
-            raise asyncio.CancelledError("the lease of this run may have run out")
-        try:
-            value = await self._call(step.name, call)
-        except asyncio.CancelledError:
-            self._interrupted(step)
-            raise
-        except TimeoutError as exc:
-            raise self._failed(step, exc) from None
-        except builtins.TimeoutError as exc:
-            raise self._failed(step, TimeoutError(f"Step timed out: {step.name}")) from exc
-        except BaseException as exc:
-            raise self._failed(step, exc) from None
-        try:
-            stored = _write(value, call.facts, step.name)
-            output = self._read(step, stored, call.facts)
-        except RedflowError as exc:
-            raise self._failed(step, exc) from exc.__cause__
+        while True:
+            self._check_lease()
+            try:
+                stored, output = await self._try(step, call)
+                break
+            except asyncio.CancelledError:
+                self._interrupted(step)
+                raise
+            except BaseException as exc:
+                pause_ms = call.tries.pause_ms(exc)
+                if pause_ms is None or attempt.state != "running":
+                    raise self._failed(step, exc) from exc.__cause__
+                log.info(
+                    "run %s: a try of step %r failed, the next follows in %d ms",
+                    attempt.claim.run_id,
+                    step.name,
+                    pause_ms,
+                )
+            try:
+                await self._pause(pause_ms)
+            except asyncio.CancelledError:
+                self._interrupted(step)
+                raise
         attempt.started.pop(step.name, None)
         self._tell(step, "succeeded")
         try:
@@ -225,10 +205,31 @@ class Steps:
             raise asyncio.CancelledError("the lease of this run is lost") from None
         return output
 
+    async def _try(self, step: StepRecord, call: Call) -> tuple[bytes, object]:
+        """One call of the function: its result as it is stored, and as the handler gets it."""
+        try:
+            value = await self._call(step.name, call)
+        except TimeoutError:
+            raise
+        except builtins.TimeoutError as exc:
+            raise TimeoutError(f"Step timed out: {step.name}") from exc
+        stored = _write(value, call.facts, step.name)
+        return stored, self._read(step, stored, call.facts)
+
+    async def _pause(self, pause_ms: int) -> None:
+        await asyncio.sleep(pause_ms / 1000)
+
+    def _check_lease(self) -> None:
+        """A holder stops by its own clock before its lease can have run out."""
+        if not self._journal.may_begin():
+            self._attempt.interrupt("lost")
+            raise asyncio.CancelledError("the lease of this run may have run out")
+
     async def _call(self, name: str, call: Call) -> object:
         signal: CancelSignal | None = None
-        if call.facts.wants_signal and "signal" not in call.kwargs:
+        if call.facts.wants_signal and (call.own_signal or "signal" not in call.kwargs):
             signal = self._attempt.signal if call.limit_s is None else CancelSignal()
+            call.own_signal = True
             call.kwargs["signal"] = signal
         if call.limit_s is None:
             return await self._invoke(name, call)
@@ -291,7 +292,9 @@ class Steps:
             self._end(step, "canceled", CanceledError(f"Step canceled: {step.name}"))
 
     def _end(self, step: StepRecord, status: str, error: BaseException) -> None:
-        payload = pack(make_error_json(error).encode())
+        self._end_with(step, status, pack(make_error_json(error).encode()))
+
+    def _end_with(self, step: StepRecord, status: str, payload: bytes) -> None:
         ended = step.finished(
             "failed" if status == "failed" else "canceled", self._journal.now_ms(), self._attempt.claim.attempt, payload
         )
@@ -338,7 +341,7 @@ class Steps:
 class Call:
     """One function call, as the step runner passes it on."""
 
-    __slots__ = ("args", "facts", "fn", "kwargs", "limit_s")
+    __slots__ = ("args", "facts", "fn", "kwargs", "limit_s", "own_signal", "tries")
 
     def __init__(
         self,
@@ -347,7 +350,11 @@ class Call:
         kwargs: dict[str, object],
         facts: FunctionFacts,
         limit_s: float | None,
+        tries: Tries,
     ) -> None:
+        self.tries = tries
+        self.own_signal = False
+        """The signal in kwargs was made here: each try gets a new one."""
         self.fn = fn
         self.args = args
         self.kwargs = kwargs
@@ -366,16 +373,13 @@ def _write(value: object, facts: FunctionFacts, name: str) -> bytes:
         raise OutputSerializationError(f"Step output is not JSON-serializable: {name}", exc) from exc
 
 
-def _timeout_s(timeout_ms: float | None) -> float | None:
+def step_limit_s(timeout_ms: float | None) -> float | None:
+    """A step's `timeout_ms` in seconds; None means no limit."""
     if timeout_ms is None:
         return None
     if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, int | float) or not 0 < timeout_ms < float("inf"):
         raise NonRetriableError(f"timeout_ms must be a positive number of ms, got {timeout_ms!r}")
     return timeout_ms / 1000
-
-
-def _not_here(name: str, verb: str) -> NonRetriableError:
-    return NonRetriableError(f"step {name!r}: step.{verb} works in run_inline only in this version of redflow")
 
 
 def _no_function(name: str, fn: object) -> str:

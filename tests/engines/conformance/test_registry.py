@@ -7,9 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from redflow import CronTrigger, EventTrigger, WorkflowRegistry, define_workflow
+from redflow import WorkflowRegistry, define_workflow
 from redflow.engines.redis.definitions import Definitions
-from redflow.types import WorkflowRateLimitOptions
 from tests.support.world import Context, World
 
 
@@ -105,24 +104,3 @@ async def test_two_live_versions_do_not_fight(world: World) -> None:
     assert first == second
     assert first is not None
     assert first["queue"] == "app:new"
-
-
-async def test_options_that_workers_do_not_serve_yet_are_refused_by_name(world: World) -> None:
-    limit = WorkflowRateLimitOptions(key=str, limit=1, period=1)
-
-    def registry(**options: object) -> WorkflowRegistry:
-        registry = WorkflowRegistry()
-        define_workflow("w", handler=handler, registry=registry, **options)  # type: ignore[call-overload]
-        return registry
-
-    refused = {
-        "cron": CronTrigger("* * * * *"),
-        "event": EventTrigger("e"),
-        "mutex": str,
-        "throttle": limit,
-        "rate_limit": limit,
-    }
-    for name, value in refused.items():
-        with pytest.raises(ValueError, match=f"'w' sets {name}"):
-            await world.worker(replace(world.options(), registry=registry(**{name: value})))
-    assert await names(world) == []

@@ -170,6 +170,9 @@ class InlineSteps(Steps):
         else:
             await super()._sleep_until(step, wakes_at)
 
+    async def _pause(self, pause_ms: int) -> None:
+        await super()._pause(0 if self._skip_time else pause_ms)
+
     # -- answers ------------------------------------------------------------------------------------------------
 
     def _answer(

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 
 import orjson
 
 from redflow.definitions import AnyWorkflow
 from redflow.domain.names import scope_queue
 from redflow.domain.payload import encode
+from redflow.domain.schema import contract_of
 from redflow.engines.redis.connection import Connection
+from redflow.engines.redis.crons import Crons, cron_meta, cron_triggers
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.link import Argument
 from redflow.engines.redis.replies import as_fields, as_int, as_list, as_text
 from redflow.engines.redis.runs import SERVER_TIME
 from redflow.engines.redis.scripts import verb
-from redflow.types import WorkflowMeta
+from redflow.types import EventDefinition, EventTrigger, WorkflowEventMeta, WorkflowMeta
 
 REGISTER = verb("register_workflow", args="now, name, app, queue, max_concurrency, max_attempts, version, meta")
 REMOVE = verb("remove_workflows", args="now, app, quiet_ms", item="workflow (still in the registry)")
 
-COUNT_UNLIKE = verb("count_unlike", args="app", item="name, queue")
+SUBSCRIBE = verb("subscribe_workflow", args="workflow", item="trigger, event, contract")
+COUNT_CHORES = verb("count_chores", args="app", item="name, queue, events, crons")
 
 QUIET_MS = 30_000
 """A worker that was heard of within this time, ms, keeps the metadata of its workflows."""
@@ -29,9 +34,10 @@ QUIET_MS = 30_000
 class Definitions:
     """The registered workflows of one prefix."""
 
-    def __init__(self, connection: Connection, keys: Keys) -> None:
+    def __init__(self, connection: Connection, keys: Keys, crons: Crons | None = None) -> None:
         self._connection = connection
         self._keys = keys
+        self._crons = crons or Crons(connection, keys)
 
     async def sync(self, definitions: Sequence[AnyWorkflow], app: str, version: int | None) -> None:
         """Make Redis know exactly these workflows of the app.
@@ -42,17 +48,47 @@ class Definitions:
             version: start of the worker, server ms; an older worker never overwrites a newer one. None: no worker.
 
         Raises:
-            ValueError: a workflow of that name belongs to another app that is alive, or has an option that this
-                version does not serve yet.
+            ValueError: a workflow of that name belongs to another app that is alive, or triggers can't be served.
         """
         for definition in definitions:
-            refuse_unserved(definition)
+            self._crons.zones(definition)
+        contracts = _contracts(definitions)
         names = [definition.name for definition in definitions]
         await self._connection.call(REMOVE, self._keys.base, (SERVER_TIME, app, QUIET_MS, *names))
         for definition in definitions:
-            await self._register(definition, app, version)
+            if await self._register(definition, app, version):
+                await self._subscribe(definition, contracts)
+                await self._crons.schedule(definition, version)
 
-    async def _register(self, definition: AnyWorkflow, app: str, version: int | None) -> None:
+    async def _subscribe(self, definition: AnyWorkflow, contracts: Mapping[str, str]) -> None:
+        args: list[Argument] = [definition.name]
+        for trigger in definition.options.event:
+            args += (event_trigger_id(definition.name, trigger), trigger.name, contracts[trigger.name])
+        answer, *event = as_list(await self._connection.call(SUBSCRIBE, self._keys.base, args))
+        if answer == b"conflict":
+            raise _schema_conflict(as_text(event[0]), definition.name)
+
+    async def event_definitions(self) -> list[EventDefinition]:
+        """Events with subscribers, by name."""
+        base = self._keys.base
+        names = sorted(as_text(name) for name in as_list(await self._connection.read("SMEMBERS", f"{base}subscribed")))
+        replies = await self._connection.read_many(
+            [("HVALS", f"{base}subs:{name}") for name in names] + [("GET", f"{base}contract:{name}") for name in names]
+        )
+        result: list[EventDefinition] = []
+        for name, workflows, contract in zip(names, replies, replies[len(names) :], strict=False):
+            metas = [await self.get(workflow) for workflow in sorted({as_text(w) for w in as_list(workflows)})]
+            known: EventDefinition = {
+                "event": name,
+                "subscribers": [{"workflow": meta["name"], "queue": meta["queue"]} for meta in metas if meta],
+            }
+            if isinstance(contract, bytes) and contract != b"-":
+                known["input_json_schema"] = orjson.loads(contract)
+            result.append(known)
+        return result
+
+    async def _register(self, definition: AnyWorkflow, app: str, version: int | None) -> bool:
+        """Write a workflow's metadata; False if a worker that started later has written it."""
         options = definition.options
         args = (
             SERVER_TIME,
@@ -72,7 +108,7 @@ class Definitions:
                     f"app {app!r} can't serve it too: give it another name, or stop that app"
                 )
             if answer != b"more":
-                return
+                return answer == b"ok"
 
     async def names(self) -> list[str]:
         """The registered workflows, in no order."""
@@ -81,41 +117,79 @@ class Definitions:
     async def get(self, name: str) -> WorkflowMeta | None:
         """The metadata of one workflow; None if it is not registered."""
         record = as_fields(await self._connection.read("HGETALL", self._keys.meta(name)))
-        return _meta(name, record) if record else None
+        return (await self._with_crons([(name, record)]))[0] if record else None
 
     async def all(self) -> list[WorkflowMeta]:
         """The metadata of every workflow, by name."""
         names = sorted(await self.names())
         replies = await self._connection.read_many([("HGETALL", self._keys.meta(name)) for name in names])
         records = [as_fields(reply) for reply in replies]
-        return [_meta(name, record) for name, record in zip(names, records, strict=True) if record]
+        return await self._with_crons([(name, record) for name, record in zip(names, records, strict=True) if record])
 
-    async def differ(self, definitions: Sequence[AnyWorkflow], app: str) -> bool:
-        """Whether the metadata of any of these workflows is missing or tells another queue or app; one trip."""
+    async def _with_crons(self, records: Sequence[tuple[str, dict[bytes, bytes]]]) -> list[WorkflowMeta]:
+        triggers = [trigger for _, record in records for trigger in cron_triggers(record)]
+        replies = await self._connection.read_many([("HGETALL", self._keys.cron(trigger)) for trigger in triggers])
+        crons = dict(zip(triggers, map(as_fields, replies), strict=True))
+        metas: list[WorkflowMeta] = []
+        for name, record in records:
+            meta = _meta(name, record)
+            if stored := [crons[trigger] for trigger in cron_triggers(record) if crons[trigger]]:
+                meta["cron"] = [cron_meta(cron) for cron in stored]
+            metas.append(meta)
+        return metas
+
+    async def chores(self, definitions: Sequence[AnyWorkflow], app: str) -> tuple[bool, bool]:
+        """(whether metadata of these workflows is missing or another's, whether cancels are to be carried on)."""
         args: list[Argument] = [app]
         for definition in definitions:
-            args += (definition.name, definition.options.queue)
-        return as_int(await self._connection.call(COUNT_UNLIKE, self._keys.base, args)) > 0
+            options = definition.options
+            args += (definition.name, options.queue, len(options.event), len(options.cron))
+        unlike, cascade = as_list(await self._connection.call(COUNT_CHORES, self._keys.base, args))
+        return as_int(unlike) > 0, cascade == 1
 
 
-def refuse_unserved(definition: AnyWorkflow) -> None:
-    """Say no, at once and by name, to what a worker of this version would silently leave out.
+def event_trigger_id(workflow: str, trigger: EventTrigger) -> str:
+    """The identity of an event trigger: made of the workflow and the trigger's id, or else the event's name."""
+    parts = ["id", workflow, trigger.id] if trigger.id is not None else ["event", workflow, trigger.name]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def _contracts(definitions: Sequence[AnyWorkflow]) -> dict[str, str]:
+    """The contract of each event the definitions subscribe to, '-' for none.
 
     Raises:
-        ValueError: naming workflow and option.
+        ValueError: two of them disagree.
     """
-    options = definition.options
-    for name in ("cron", "event", "debounce", "mutex", "rate_limit", "throttle"):
-        if getattr(options, name):
-            raise ValueError(
-                f"workflow {definition.name!r} sets {name}, which workers of this version of redflow don't serve yet"
-            )
+    contracts: dict[str, str] = {}
+    for definition in definitions:
+        contract = contract_of(definition.options.input_schema) or "-"
+        for trigger in definition.options.event:
+            if contracts.setdefault(trigger.name, contract) != contract:
+                raise _schema_conflict(trigger.name, definition.name)
+    return contracts
+
+
+def _schema_conflict(event: str, workflow: str) -> ValueError:
+    return ValueError(
+        f"Event schema conflict: workflow {workflow!r} subscribes to {event!r} with another input schema than the "
+        f"event's other subscribers or its stored contract; all must have the same one, or all none"
+    )
 
 
 def _extra(definition: AnyWorkflow) -> dict[str, object]:
     schema = definition.options.input_schema
     make = getattr(schema, "model_json_schema", None)
-    return {"input_json_schema": make(mode="validation")} if callable(make) else {}
+    extra: dict[str, object] = {"input_json_schema": make(mode="validation")} if callable(make) else {}
+    if definition.options.event:
+        extra["event"] = [{"name": trigger.name, "id": trigger.id} for trigger in definition.options.event]
+    return extra
+
+
+def _event_meta(trigger: dict[str, str | None]) -> WorkflowEventMeta:
+    meta: WorkflowEventMeta = {"name": trigger["name"] or ""}
+    if trigger["id"] is not None:
+        meta["id"] = trigger["id"]
+    return meta
 
 
 def _meta(name: str, record: dict[bytes, bytes]) -> WorkflowMeta:
@@ -131,6 +205,8 @@ def _meta(name: str, record: dict[bytes, bytes]) -> WorkflowMeta:
     if b"max_attempts" in record:
         meta["max_attempts"] = int(record[b"max_attempts"])
     extra = orjson.loads(record.get(b"meta", b"{}"))
+    if b"events" in record:
+        meta["event"] = [_event_meta(trigger) for trigger in extra.get("event", [])]
     if "input_json_schema" in extra:
         meta["input_json_schema"] = extra["input_json_schema"]
     return meta

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 
 from redflow.definitions import AnyWorkflow
 from redflow.domain.names import near_names
 from redflow.domain.run import RunOrder, public_run_id, stored_run_id
-from redflow.engine import RunEnd
+from redflow.engine import Emitted, EventOrder, RunEnd
+from redflow.engines.redis.admission import create_debounced
+from redflow.engines.redis.batch import BATCH_CAP
 from redflow.engines.redis.connection import Connection
+from redflow.engines.redis.crons import Crons
 from redflow.engines.redis.definitions import Definitions
+from redflow.engines.redis.events import Events
+from redflow.engines.redis.explaining import Explainer
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.listing import Listing
 from redflow.engines.redis.queries import Queries
 from redflow.engines.redis.results import Results
 from redflow.engines.redis.retention import Resets
 from redflow.engines.redis.runs import RunScripts
-from redflow.errors import UnknownWorkflowError
+from redflow.errors import RedflowError, UnknownWorkflowError
 from redflow.types import (
     AttemptTrace,
+    EventDefinition,
+    EventRecord,
+    ListedEvent,
     ListedRun,
+    ListEventsParams,
     ListRunsParams,
+    ResolvedDebounce,
+    RunExplanation,
     RunState,
     RunStats,
     SearchRunsParams,
@@ -37,31 +49,71 @@ class RedisEngine:
         connection: to the server.
         prefix: of all keys.
         retention_ms: how long finished runs are kept.
+        local_zone: tells the IANA name of this machine's time zone, if it is known.
     """
 
-    def __init__(self, connection: Connection, prefix: str, retention_ms: int) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        prefix: str,
+        retention_ms: int,
+        local_zone: Callable[[], str | None] = lambda: None,
+    ) -> None:
         self.connection = connection
         self.keys = Keys.of(prefix)
         self.scripts = RunScripts(connection, self.keys, retention_ms)
-        self.definitions = Definitions(connection, self.keys)
+        self.crons = Crons(connection, self.keys, local_zone)
+        self.definitions = Definitions(connection, self.keys, self.crons)
         self._queries = Queries(connection, self.keys)
+        self.events = Events(connection, self.keys, retention_ms)
+        self._explainer = Explainer(connection, self.keys)
         self._listing = Listing(connection, self.keys)
         self._results = Results(connection, self.keys)
         self._resets = Resets(connection, self.keys)
 
-    async def start_run(self, order: RunOrder, app: str | None) -> str:
+    async def start_run(self, order: RunOrder, app: str | None, debounce: ResolvedDebounce | None = None) -> str:
         """See `Engine.start_run`."""
-        [(code, run_id)] = await self.scripts.create([order], app)
+        if debounce is None:
+            [(code, run_id)] = await self.scripts.create([order], app)
+        else:
+            code, run_id = await create_debounced(self.scripts, order, app, debounce)
         if code == "unknown_workflow":
             raise UnknownWorkflowError(
                 order.workflow, near_names=near_names(order.workflow, await self.definitions.names())
             )
         return public_run_id(run_id)
 
+    async def start_runs(self, orders: Sequence[RunOrder], app: str | None) -> list[str | RedflowError]:
+        """See `Engine.start_runs`."""
+        chunks = [orders[i : i + BATCH_CAP] for i in range(0, len(orders), BATCH_CAP)]
+        # All of them are written in one go, and the server works on one after the other.
+        answers = await asyncio.gather(*[self._start_chunk(chunk, app) for chunk in chunks])
+        return [answer for chunk in answers for answer in chunk]
+
+    async def _start_chunk(self, orders: Sequence[RunOrder], app: str | None) -> list[str | RedflowError]:
+        try:
+            codes = await self.scripts.create(orders, app)
+        except RedflowError as exc:
+            return [exc for _ in orders]
+        answers: list[str | RedflowError] = []
+        known: list[str] | None = None
+        for order, (code, run_id) in zip(orders, codes, strict=True):
+            if code == "unknown_workflow":
+                known = await self.definitions.names() if known is None else known
+                answers.append(UnknownWorkflowError(order.workflow, near_names=near_names(order.workflow, known)))
+            else:
+                answers.append(public_run_id(run_id))
+        return answers
+
     async def cancel_run(self, run_id: str, reason: str) -> bool:
         """See `Engine.cancel_run`."""
         stored = stored_run_id(run_id)
-        return stored is not None and await self.scripts.cancel(stored, reason) in ("canceled", "requested")
+        if stored is None:
+            return False
+        answer, cascade = await self.scripts.cancel_tree(stored, reason)
+        while cascade:
+            _count, cascade = await self.scripts.cancel_children(BATCH_CAP)
+        return answer in ("canceled", "requested")
 
     async def get_run(self, run_id: str) -> RunState | None:
         """See `Engine.get_run`."""
@@ -75,6 +127,10 @@ class RedisEngine:
         """See `Engine.get_run_attempts`."""
         return await self._queries.attempts(run_id)
 
+    async def explain_run(self, run_id: str) -> RunExplanation | None:
+        """See `Engine.explain_run`."""
+        return await self._explainer.explain(run_id)
+
     async def list_runs(self, params: ListRunsParams) -> list[ListedRun]:
         """See `Engine.list_runs`."""
         return await self._listing.runs(params)
@@ -83,9 +139,38 @@ class RedisEngine:
         """See `Engine.search_runs`."""
         return await self._listing.search(params)
 
+    async def emit_event(self, order: EventOrder) -> Emitted:
+        """See `Engine.emit_event`."""
+        return await self.events.emit(order)
+
+    async def event_contract(self, name: str) -> str | None:
+        """See `Engine.event_contract`."""
+        return await self.events.contract(name)
+
+    async def get_event(self, event_id: str) -> EventRecord | None:
+        """See `Engine.get_event`."""
+        return await self.events.get(event_id)
+
+    async def list_events(self, params: ListEventsParams) -> list[ListedEvent]:
+        """See `Engine.list_events`."""
+        return await self.events.list(params)
+
+    async def list_event_definitions(self) -> list[EventDefinition]:
+        """See `Engine.list_event_definitions`."""
+        return await self.definitions.event_definitions()
+
+    async def cleanup_expired_events(self, reference_ms: int | None, limit: int) -> int:
+        """See `Engine.cleanup_expired_events`."""
+        return await self.events.purge(reference_ms, limit)
+
     async def wait_for_end(self, run_id: str, timeout_s: float) -> RunEnd | None:
         """See `Engine.wait_for_end`."""
-        return await self._results.end_of(run_id, timeout_s)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        end = await self._results.end_of(run_id, timeout_s)
+        while end is not None and end.merged_into is not None:
+            end = await self._results.end_of(end.merged_into, max(0.0, deadline - loop.time()))
+        return end
 
     async def sync_registry(self, definitions: Sequence[AnyWorkflow], app: str) -> None:
         """See `Engine.sync_registry`."""

@@ -17,9 +17,9 @@ from redflow.engines.redis.records import claim_of
 from redflow.engines.redis.runs import ClaimedRun, Lease, Settlement
 from redflow.errors import ConnectionError, RedflowError, make_error_json
 from redflow.execution.attempt import UNWIND_S, Attempt, Interruption
+from redflow.execution.durable_steps import DurableSteps
 from redflow.execution.journal import Claim, LeaseLost
 from redflow.execution.pipeline import attempt_outcome, interrupted_outcome
-from redflow.execution.steps import Steps
 from redflow.execution.threads import ThreadPool
 
 log = logging.getLogger("redflow")
@@ -87,7 +87,7 @@ class Executor:
             attempt.interrupt("canceled")
 
         journal = RedisJournal(self._writer, run.lease, claim.created_at, canceled)
-        attempt = Attempt(claim, journal, self._threads, Steps)
+        attempt = Attempt(claim, journal, self._threads, lambda attempt: DurableSteps(attempt, journal))
         task = asyncio.get_running_loop().create_task(self._execute(run, attempt, journal))
         attempt.task = task
         attempt.on_interrupt = lambda: self._give_time_to_unwind(run.lease.run_id)
@@ -98,6 +98,12 @@ class Executor:
         held = self.held.get(run_id)
         if held is not None:
             held.attempt.interrupt(why)
+
+    def look_again(self, run_id: str) -> None:
+        """A wait of a run may have been decided."""
+        held = self.held.get(run_id)
+        if held is not None:
+            held.attempt.look_again()
 
     def interrupt_all(self, why: Interruption) -> None:
         """Interrupt every run held here."""

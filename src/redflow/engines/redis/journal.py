@@ -8,16 +8,28 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from redflow.domain.outcome import Canceled, Failed, HandedBack, Outcome, Retry, Succeeded, Suspended
-from redflow.domain.step import FIELD_PREFIX, StepRecord, pack_header
-from redflow.engines.redis.batch import Batcher
+from redflow.domain.event import EventRef
+from redflow.domain.outcome import Canceled, Failed, HandedBack, Outcome, Retry, Succeeded, Suspended, Waiting
+from redflow.domain.run import RunOrder, public_run_id
+from redflow.domain.step import FIELD_PREFIX, ChildRef, StepRecord, pack_header, unpack_step
+from redflow.engine import Emitted, EventOrder
+from redflow.engines.redis import admission
+from redflow.engines.redis.batch import BATCH_CAP, Batcher
 from redflow.engines.redis.clock import ServerClock
+from redflow.engines.redis.events import Events
 from redflow.engines.redis.records import pack_trace
-from redflow.engines.redis.runs import Lease, RunScripts, Settlement, StepWrite
-from redflow.errors import ConnectionError
-from redflow.execution.journal import Claim, LeaseLost
+from redflow.engines.redis.replies import as_text
+from redflow.engines.redis.runs import ChildStart, Lease, RunScripts, Settlement, StepWrite
+from redflow.engines.redis.scripts import verb
+from redflow.errors import ConnectionError, UnknownWorkflowError
+from redflow.execution.admission import Admission, AdmissionRequest
+from redflow.execution.journal import Claim, LeaseLost, StartRefused
+from redflow.types import ResolvedDebounce
 
 log = logging.getLogger("redflow")
+
+OPEN_WAIT = verb("open_wait", args="now, id, fence, token, field, header, event, correlation_key, deadline")
+CLOSE_WAIT = verb("close_wait", args="id, field, event, correlation_key")
 
 _NOTE_DELAY_S: Final = 0.05
 
@@ -29,6 +41,7 @@ class JournalWriter:
 
     Args:
         scripts: the scripts of the prefix.
+        events: the events of the prefix.
         clock: the server's time.
         worker: id of the worker.
         queues: the queues it serves.
@@ -39,6 +52,7 @@ class JournalWriter:
     def __init__(
         self,
         scripts: RunScripts,
+        events: Events,
         clock: ServerClock,
         worker: str,
         queues: list[str],
@@ -46,13 +60,18 @@ class JournalWriter:
         on_settled: Callable[[bool], None],
     ) -> None:
         self.scripts = scripts
+        self.events = events
         self.clock = clock
         self._worker = worker
         self._queues = queues
         self._wants_idle_mark = wants_idle_mark
         self._on_settled = on_settled
         self.records: Batcher[StepWrite, str] = Batcher(self._record)
+        self.children: Batcher[ChildStart, tuple[str, str]] = Batcher(self._start)
         self.settlements: Batcher[Settlement, str] = Batcher(self._settle)
+
+    async def _start(self, starts: list[ChildStart]) -> list[tuple[str, str]]:
+        return await self.scripts.start_children(starts, None)
 
     async def _record(self, writes: list[StepWrite]) -> list[str]:
         reasons = await self.scripts.record(writes)
@@ -62,6 +81,10 @@ class JournalWriter:
         more, reasons = await self.scripts.settle(items, self._worker, self._queues, idle=self._wants_idle_mark())
         self._on_settled(more)
         return [reasons.get(index, "") for index in range(len(items))]
+
+    def claim_was_taken_back(self) -> None:
+        """A run left its slot without a settle: others may be ready for it."""
+        self._on_settled(True)
 
 
 class RedisJournal:
@@ -119,6 +142,96 @@ class RedisJournal:
         """A payload that is stored apart."""
         return await load_big(self._writer.scripts, self._lease.run_id, FIELD_PREFIX + step.name)
 
+    async def start_child(self, step: StepRecord, order: RunOrder, generation: int, *, awaited: bool) -> StepRecord:
+        """Start a run for a step and write the step, in one trip."""
+        written = step if awaited else step.finished("succeeded", self.now_ms(), step.attempt, b"")
+        header = pack_header(written, self._created_at)
+        start = ChildStart(self._lease, FIELD_PREFIX + step.name, header, generation, awaited, order)
+        for noted in self._take_notes():
+            self._writer.records.send(noted)
+        try:
+            code, run_id = await self._writer.children.submit(start)
+        except ConnectionError as exc:
+            raise LeaseLost(str(exc)) from exc
+        if code == "cancel":
+            raise StartRefused("a cancel was requested")
+        if code == "unknown_workflow":
+            raise UnknownWorkflowError(order.workflow)
+        if code not in ("created", "found"):
+            raise LeaseLost(f"the start of step {step.name!r} was refused: {code}")
+        if not awaited:
+            written.payload = f'"{public_run_id(run_id)}"'.encode()
+            return written
+        if code == "found":
+            return await self.reload(step)
+        written.payload = ChildRef("-", run_id, generation, True).packed()
+        return written
+
+    async def open_wait(self, step: StepRecord, ref: EventRef) -> StepRecord:
+        """Begin to wait for an event, and write the step, in one trip."""
+        scripts, lease = self._writer.scripts, self._lease
+        for noted in self._take_notes():
+            self._writer.records.send(noted)
+        args = (
+            scripts.now,
+            lease.run_id,
+            lease.fence,
+            lease.token,
+            FIELD_PREFIX + step.name,
+            pack_header(step, self._created_at),
+            ref.event,
+            ref.correlation_key,
+            ref.deadline,
+        )
+        try:
+            answer = as_text(await scripts.connection.call(OPEN_WAIT, scripts.keys.base, args))
+        except ConnectionError as exc:
+            raise LeaseLost(str(exc)) from exc
+        if answer == "cancel":
+            raise StartRefused("a cancel was requested")
+        if answer not in ("open", "found"):
+            raise LeaseLost(f"the wait of step {step.name!r} was refused: {answer}")
+        if answer == "found":
+            return await self.reload(step)
+        step.payload = ref.packed()
+        return step
+
+    async def close_wait(self, step: StepRecord, ref: EventRef) -> None:
+        """Forget a wait that ended without its event."""
+        scripts = self._writer.scripts
+        args = (self._lease.run_id, FIELD_PREFIX + step.name, ref.event, ref.correlation_key)
+        await scripts.connection.call(CLOSE_WAIT, scripts.keys.base, args)
+
+    async def emit_event(self, order: EventOrder) -> Emitted:
+        """Emit an event on behalf of a step."""
+        return await self._writer.events.emit(order)
+
+    async def event_contract(self, name: str) -> str | None:
+        """The contract of an event's data."""
+        return await self._writer.events.contract(name)
+
+    async def reload(self, step: StepRecord) -> StepRecord:
+        """The step as its record is now."""
+        scripts, field = self._writer.scripts, FIELD_PREFIX + step.name
+        packed = await scripts.connection.read("HGET", scripts.keys.run(self._lease.run_id), field)
+        if not isinstance(packed, bytes):
+            raise LeaseLost(f"the record of step {step.name!r} is gone")
+        return unpack_step(step.name, packed, self._created_at)
+
+    async def cancel_child(self, run_id: str, reason: str) -> None:
+        """Cancel a run and all below it."""
+        _answer, cascade = await self._writer.scripts.cancel_tree(run_id, reason)
+        while cascade:
+            _count, cascade = await self._writer.scripts.cancel_children(BATCH_CAP)
+
+    async def admit(self, request: AdmissionRequest) -> Admission:
+        """Let the run pass its gates, or put it where it has to wait; see `Gate.admit`."""
+        return await admission.admit(self._writer.scripts, self._lease, request)
+
+    async def debounce(self, debounce: ResolvedDebounce) -> str:
+        """Debounce a run that was created without its key; see `Gate.debounce`."""
+        return await admission.debounce(self._writer.scripts, self._lease, debounce)
+
     async def decide_failure(self, error_json: bytes) -> bool:
         """Record that the run fails for good; False when a cancel request came first."""
         try:
@@ -135,6 +248,9 @@ class RedisJournal:
         Raises:
             LeaseLost: somebody else has the run.
         """
+        if isinstance(outcome, Waiting):
+            self._writer.claim_was_taken_back()
+            return
         if isinstance(outcome, HandedBack):
             self._take_notes()
             await self._writer.scripts.release([self._lease])
@@ -152,6 +268,7 @@ class RedisJournal:
 
     def _settlement(self, outcome: Outcome, claim: Claim) -> Settlement:
         kind, payload, due, trace_field, trace = "canceled", b"", None, "", b""
+        waits: list[str] = []
         if isinstance(outcome, Succeeded):
             kind, payload = "succeeded", outcome.output_json
         elif isinstance(outcome, Failed):
@@ -161,9 +278,10 @@ class RedisJournal:
             trace_field, trace = f"a:{claim.attempt}", pack_trace(outcome, claim.started_at)
         elif isinstance(outcome, Suspended):
             kind, due = "suspended", outcome.due_at
+            waits = [FIELD_PREFIX + name for name in outcome.waits]
         else:
             assert isinstance(outcome, Canceled)
-        return Settlement(self._lease, kind, payload, due, trace_field, trace, self._take_notes())
+        return Settlement(self._lease, kind, payload, due, trace_field, trace, self._take_notes(), waits)
 
     def _flush_notes(self) -> None:
         for write in self._take_notes():

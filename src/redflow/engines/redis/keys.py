@@ -26,6 +26,32 @@ metas                 set     names of the registered workflows
 worker:<w>, knows:<w> hash    a live worker and its last claim; the workflows it can run; TTL
 workers               zset    live workers by the time they count as dead
 idle:<queue>          set     workers that wait for a bell; TTL
+mutex:<key>           string  run that holds the mutex, or to which it was granted
+mutexline:<key>       zset    runs in line for it, by creation (resumed ones by arrival)
+grants                zset    runs that were granted a mutex and have not taken it up, by the time it may pass on
+rate:<n>:<wf>:<key>   hash    window of a rate limit (n = bytes of wf): e end, n admitted; TTL
+throttle:<n>:<wf>:<key> hash  window of a throttle: e, n, l limit, g granted; TTL unless a run stands in line
+throttleline:<n>:<wf>:<key> zset  runs in line for it, by creation
+throttled             zset    such lines, by the time they move on
+debounce:<n>:<wf>:<n>:<queue>:<key> string  run that waits for later inputs
+kids:<id>             set     children of a run that are not purged yet
+awaiters:<id>         set     `<parent> <field>` of the steps that wait for this run
+cascade               hash    canceled runs whose children are to follow, and the reason those get
+event:<id>            hash    the record of an event; `d:<trigger>` its delivery to one subscriber
+resumed:<id>          set     runs that the event woke
+eidx:<status>:<name>  zset    events by time, one set per fan-out status and name
+event_names           set     names with history
+evkey:<n>:<name>:<key> string  event that holds the idempotency key (n = bytes of name); TTL
+latest:<n>:<name>:<key> string  newest event of a name and correlation key
+waiting:<n>:<name>:<key> zset  `<run> <field>` of the steps that wait for such an event, by their deadline; TTL
+outbox                zset    events whose fan-out is not complete, by the time somebody may carry it on
+subs:<name>, subscribed hash  triggers of an event and their workflows; set of the events with subscribers
+contract:<name>       string  canonical JSON Schema of an event's data, `-` for none
+eexpiry:<retention>   list    ended events in order of their end, one list per retention (ms)
+eretentions, eseq     set     retentions in use; counter (a string): order of the events
+cron:<trigger>        hash    a cron trigger: w workflow, e expression, z time zone, i input, id of the user, n next,
+                              ft/fr last tick fired and its run, sc/st ticks skipped and the last, mc/mt same of missed
+crons                 zset    cron triggers by their next time
 seq, epoch            string  counters: order of the ready lines; heartbeats
 client:<c>, worker:<w>, timers  channels, not keys: ends of runs; bells and cancels; earliest due time
 ====================  ======  =====================================================================================
@@ -34,8 +60,11 @@ Fields of a run's record (missing means the default):
 w workflow, q queue, s status, i input, o output, e error, z failure decided but not yet final, a attempts started
 (0), m max attempts, c created, t first start, b start of this attempt (= t), f finished, d available at, n fence
 (claims so far), k token of the lease, x deaths of holders in a row, r the next claim goes on with the attempt,
-u parked, cr/cw cancel requested at/why, p parent run id, `s:<name>` a step (redflow.domain.step), `a:<n>` trace of
-failed attempt n: `<finished ms> <json>`.
+u parked, cr/cw cancel requested at/why, p parent run id, ad last attempt that was admitted (the run has paid budget),
+mk mutex it holds, was granted or stands in line for, tl throttle it stands in line for, tg that granted it, dk its
+debounce, dd the deadline of that, di `<ms> <id>` when its input was handed in and with which run (c and itself), mi run
+it was merged into, `v:<place>` the last event that a wait of this name and key got, `s:<name>` a step
+(redflow.domain.step), `a:<n>` trace of failed attempt n: `<finished ms> <json>`.
 """
 
 from __future__ import annotations
@@ -77,6 +106,10 @@ class Keys:
         """Metadata of a workflow."""
         return f"{self.base}meta:{workflow}"
 
+    def cron(self, trigger: str) -> str:
+        """A cron trigger."""
+        return f"{self.base}cron:{trigger}"
+
     @property
     def metas(self) -> str:
         """Names of the registered workflows."""
@@ -103,6 +136,11 @@ class Keys:
     def worker_channel(self, worker: str) -> str:
         """Where a worker hears its bell and cancel requests."""
         return f"{self.base}worker:{worker}"
+
+    @property
+    def throttled(self) -> str:
+        """Lines of throttles by the time they move on."""
+        return f"{self.base}throttled"
 
     @property
     def timers_channel(self) -> str:

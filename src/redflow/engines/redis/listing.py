@@ -19,7 +19,7 @@ from redflow.engines.redis.replies import as_int, as_list, as_text
 from redflow.engines.redis.scripts import verb
 from redflow.types import ALL_STATUSES, ListedRun, ListRunsParams, SearchRunsParams, SearchRunsResult
 
-LIST = verb("list_runs", args="newest_first, cursor_created, cursor_id, limit", item="status, workflow")
+LIST_PAGE = verb("list_page", args="newest_first, cursor_time, cursor_id, limit", item="index")
 
 LISTED_FIELDS: Final = ("w", "q", "s", "c", "a", "m", "e", "d", "t", "f", "p")
 _SEARCHED_FIELDS: Final = (*LISTED_FIELDS, "cw", "i", "o")
@@ -122,9 +122,8 @@ class Listing:
         self, indexes: Sequence[tuple[str, str]], start: Position, limit: int, newest_first: bool
     ) -> list[tuple[str, int]]:
         args: list[Argument] = ["1" if newest_first else "", start.created, start.run_id, limit]
-        for status, workflow in indexes:
-            args += (status, workflow)
-        flat = as_list(await self._connection.call(LIST, self._keys.base, args))
+        args += [f"idx:{status}:{workflow}" for status, workflow in indexes]
+        flat = as_list(await self._connection.call(LIST_PAGE, self._keys.base, args))
         return [(as_text(run_id), as_int(created)) for run_id, created in zip(flat[::2], flat[1::2], strict=True)]
 
     async def _records(self, run_ids: Sequence[str], fields: Sequence[str]) -> list[Record]:

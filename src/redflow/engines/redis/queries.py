@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from redflow.domain.event import event_ref
 from redflow.domain.run import stored_run_id
-from redflow.domain.step import FIELD_PREFIX
+from redflow.domain.step import FIELD_PREFIX, STORED_APART, StepRecord, child_ref, unpack_step
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.records import HEADER_FIELDS, attempt_traces, run_state, step_states
@@ -30,6 +31,11 @@ class Queries:
         if b"s" not in record:
             return None
         await self._fill_in(stored, record, header_only=True)
+        if b"tl" in record and b"d" in record:
+            # In a throttle's line: it moves on at the window's end, whichever window it was when the run joined.
+            moves_on = await self._connection.read("ZSCORE", self._keys.throttled, record[b"tl"])
+            if isinstance(moves_on, bytes):
+                record[b"d"] = moves_on
         return run_state(stored, record)
 
     async def steps(self, run_id: str) -> list[StepState]:
@@ -78,8 +84,15 @@ class Queries:
                 record[field] = record[field][:-1] + payload
 
 
+def _content(step: StepRecord) -> bytes:
+    if step.kind == "child":
+        return child_ref(step.payload).content
+    return event_ref(step.payload).data if step.kind == "event" else step.payload
+
+
 def _is_apart(field: bytes, value: bytes) -> bool:
     """Whether a packed value ends in the mark for 'stored apart', and not in a payload that ends in that sign."""
     if field.startswith(_STEP):
-        return len(value.split(b" ", 5)) == 6 and value.split(b" ", 5)[5] == b"@"
+        step = unpack_step("", value, 0)
+        return _content(step) == STORED_APART
     return field.startswith(b"a:") and value.split(b" ", 1)[-1] == b"@"

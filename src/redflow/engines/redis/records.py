@@ -11,10 +11,11 @@ from typing import Final
 
 import orjson
 
+from redflow.domain.event import event_ref
 from redflow.domain.outcome import Retry
 from redflow.domain.payload import decode, unpack
 from redflow.domain.run import public_run_id
-from redflow.domain.step import FIELD_PREFIX, StepRecord, pack_header, unpack_step
+from redflow.domain.step import FIELD_PREFIX, ChildRef, StepRecord, child_ref, pack_header, unpack_step
 from redflow.engines.redis.runs import ClaimedRun
 from redflow.errors import CanceledError, SerializedError, make_error_json
 from redflow.execution.journal import Claim
@@ -24,7 +25,7 @@ log = logging.getLogger("redflow")
 
 Record = Mapping[bytes, bytes]
 
-HEADER_FIELDS: Final = ("w", "q", "s", "a", "m", "c", "t", "f", "d", "b", "cr", "cw", "p", "i", "o", "e")
+HEADER_FIELDS: Final = ("w", "q", "s", "a", "m", "c", "t", "f", "d", "b", "cr", "cw", "p", "mi", "tl", "i", "o", "e")
 """The fields of `get_run`, in the order they are asked for."""
 
 _STEP_PREFIX: Final = FIELD_PREFIX.encode()
@@ -121,6 +122,8 @@ def run_state(run_id: str, record: Record) -> RunState:
         state["cancel_reason"] = record[b"cw"].decode()
     if b"p" in record:
         state["parent_run_id"] = record[b"p"].decode()
+    if b"mi" in record:
+        state["merged_into"] = record[b"mi"].decode()
     return state
 
 
@@ -161,10 +164,17 @@ def step_states(record: Record, run_id: str) -> list[StepState]:
         }
         if step.finished_at is not None:
             state["finished_at"] = step.finished_at
+        if step.kind == "event":
+            ref = event_ref(step.payload)
+            state["wait"] = ref.wait_info()
+            if step.status == "running":
+                state["wait_until_at"] = ref.deadline
+        if step.kind == "child":
+            state["child_run_id"] = public_run_id(child_ref(step.payload).run_id)
         if step.status == "succeeded":
-            state["output"] = stored_json(step.payload)
+            state["output"] = stored_json(_content(step))
         elif step.status != "running":
-            state["error"] = stored_error(step.payload)
+            state["error"] = stored_error(_content(step))
         elif step.due_at is not None:
             state["wait_until_at"] = step.due_at
         states.append(state)
@@ -178,13 +188,39 @@ def _ended_with_run(record: Record, run_id: str) -> list[StepRecord]:
         return steps
     at = int(record[b"f"])
     return [
-        step if step.status != "running" else step.finished("canceled", at, step.attempt, _canceled_payload(step.name))
+        step if step.status != "running" else step.finished("canceled", at, step.attempt, _canceled_payload(step))
         for step in steps
     ]
 
 
-def _canceled_payload(name: str) -> bytes:
+def _canceled_payload(step: StepRecord) -> bytes:
+    error = _canceled_error(step.name)
+    if step.kind == "event":
+        return step.payload
+    if step.kind != "child":
+        return error
+    ref = child_ref(step.payload)
+    return ChildRef("C", ref.run_id, ref.generation, ref.own, error).packed()
+
+
+def _canceled_error(name: str) -> bytes:
     return make_error_json(CanceledError(f"Step canceled: {name}")).encode()
+
+
+def _content(step: StepRecord) -> bytes:
+    """The output or error of an ended step, as stored JSON."""
+    if step.kind == "child":
+        return child_ref(step.payload).content
+    return _event_output(step) if step.kind == "event" else step.payload
+
+
+def _event_output(step: StepRecord) -> bytes:
+    ref = event_ref(step.payload)
+    if step.status == "canceled":
+        return _canceled_error(step.name)
+    if ref.end != "E":
+        return b"null"
+    return orjson.dumps({"id": ref.event_id, "name": ref.event, "data": stored_json(ref.data), "ts": ref.ts})
 
 
 def attempt_traces(record: Record, run_id: str) -> list[AttemptTrace]:
@@ -206,8 +242,18 @@ def attempt_traces(record: Record, run_id: str) -> list[AttemptTrace]:
 
 def pack_trace(outcome: Retry, started_at: int) -> bytes:
     """What is kept of a failed attempt beyond the record: its error, and the steps that the next one overwrites."""
-    steps = [[step.name, pack_header(step, 0), unpack(step.payload).decode()] for step in outcome.steps]
+    steps = [[step.name, pack_header(step, 0), _uncompressed(step).decode()] for step in outcome.steps]
     return orjson.dumps([started_at, unpack(outcome.error_json).decode(), steps])
+
+
+def _uncompressed(step: StepRecord) -> bytes:
+    """The payload of an ended step as text."""
+    if step.kind == "event":
+        return step.payload
+    if step.kind != "child":
+        return unpack(step.payload)
+    ref = child_ref(step.payload)
+    return ChildRef(ref.end, ref.run_id, ref.generation, ref.own, unpack(ref.content)).packed()
 
 
 def _failed_attempt(number: int, raw: bytes, steps: Mapping[str, StepRecord]) -> AttemptTrace:
@@ -253,9 +299,11 @@ def _step_traces(steps: list[StepRecord]) -> list[StepTrace]:
             "started_at": step.started_at,
             "finished_at": step.finished_at if step.finished_at is not None else step.started_at,
         }
+        if step.kind == "event":
+            trace["wait"] = event_ref(step.payload).wait_info()
         if step.status == "succeeded":
-            trace["output"] = stored_json(step.payload)
+            trace["output"] = stored_json(_content(step))
         else:
-            trace["error"] = stored_error(step.payload)
+            trace["error"] = stored_error(_content(step))
         traces.append(trace)
     return traces

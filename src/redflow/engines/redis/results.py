@@ -95,7 +95,7 @@ class Results:
 
     async def _look(self, stored: str, *, register: bool) -> tuple[RunEnd | None, bool]:
         """(how it ended if it has, whether it exists); registers this client first, in the same trip."""
-        read = ("HMGET", self._keys.run(stored), "s", "o", "e", "cw")
+        read = ("HMGET", self._keys.run(stored), "s", "o", "e", "cw", "mi")
         values: list[Reply] | None = None
         if register:
             waiters = self._keys.waiters(stored)
@@ -108,12 +108,14 @@ class Results:
                 pass  # a full server still drains: the slow check finds the end
         if values is None:
             values = as_list(await self._connection.read(*read))
-        status, output, error, reason = (value if isinstance(value, bytes) else None for value in values)
+        status, output, error, reason, merged = (value if isinstance(value, bytes) else None for value in values)
         if status is None:
             return None, False
         if status.decode() not in TERMINAL_STATUSES:
             return None, True
-        return await self._end(stored, status, output if output is not None else error, reason), True
+        end = await self._end(stored, status, output if output is not None else error, reason)
+        end.merged_into = merged.decode() if merged is not None else None
+        return end, True
 
     async def _end(self, stored: str, status: bytes, payload: bytes | None, reason: bytes | None) -> RunEnd:
         if payload == b"@":

@@ -8,7 +8,7 @@ from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.replies import as_bytes, as_int, as_list
 
-_KEPT: Final = (b"meta:", b"metas", b"idem:")
+_KEPT: Final = (b"meta:", b"metas", b"idem:", b"cron:", b"crons", b"subs:", b"subscribed", b"contract:")
 _CHUNK: Final = 500
 
 
@@ -24,7 +24,7 @@ class Resets:
         return await self._remove(())
 
     async def runs(self) -> int:
-        """Remove everything but workflow metadata and idempotency keys; how many."""
+        """Remove everything but workflow metadata, triggers, contracts and idempotency keys; how many."""
         return await self._remove(_KEPT)
 
     async def _remove(self, kept: tuple[bytes, ...]) -> int:

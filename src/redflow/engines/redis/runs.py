@@ -32,7 +32,7 @@ RECORD = verb("record_steps", item="id, fence, token, field, header, payload")
 SETTLE = verb(
     "settle_runs",
     args="now, worker, retention, idle, queue_count",
-    item="id, fence, token, outcome, payload, due, trace_field, trace, step_count",
+    item="id, fence, token, outcome, payload, due, trace_field, trace, step_count, wait_count",
 )
 DECIDE = verb("decide_failure", args="id, fence, token, error")
 RELEASE = verb("release_runs", args="now, retention", item="id, fence, token")
@@ -40,6 +40,13 @@ RENEW = verb("renew_leases", args="now, worker, lease_ms, alive_ms", item="id, f
 RECOVER = verb("recover_runs", args="now, limit, poison_error, retention, not_after")
 PROMOTE = verb("promote_runs", args="now, limit")
 CANCEL = verb("cancel_run", args="now, id, reason, retention")
+START_CHILDREN = verb(
+    "start_children",
+    args="now, client_app",
+    item="parent, fence, token, field, header, generation, awaited, id, workflow, queue, max_attempts, input, run_at, "
+    "idempotency_key, idempotency_ttl",
+)
+CANCEL_CHILDREN = verb("cancel_children", args="now, limit, retention")
 PURGE = verb("purge_runs", args="now, limit")
 FAIL_STRAYS = verb("fail_strays", args="now, queue, workflow, patience_ms, limit, error, retention")
 PASS_BELL = verb("pass_bell", args="worker", item="queue")
@@ -107,6 +114,28 @@ class Settlement:
     trace_field: str
     trace: bytes
     steps: Sequence[StepWrite]
+    waits: Sequence[str] = ()
+
+
+@dataclass(slots=True)
+class ChildStart:
+    """A run to be started for a step: the parent's lease, the step as it is to be written, and the order.
+
+    Attributes:
+        lease: of the parent.
+        field: the step's field.
+        header: the step's packed header: open if the child is awaited, else ended.
+        generation: which child of this step it is.
+        awaited: whether the step stays open until the child ends.
+        order: the child.
+    """
+
+    lease: Lease
+    field: str
+    header: str
+    generation: int
+    awaited: bool
+    order: RunOrder
 
 
 class RunScripts:
@@ -133,17 +162,7 @@ class RunScripts:
         """Accept runs; per order (code, stored run id), see the script."""
         args: list[Argument] = [self.now, client_app or ""]
         for order in orders:
-            args += (
-                order.run_id,
-                order.workflow,
-                "" if order.queue is None else "=" + order.queue,
-                "" if order.max_attempts is None else order.max_attempts,
-                pack(order.input_json),
-                "" if order.run_at_ms is None else order.run_at_ms,
-                "" if order.idempotency_key is None else "=" + order.idempotency_key,
-                order.idempotency_ttl_s,
-                order.parent_run_id or "",
-            )
+            args += order_args(order)
         flat = as_list(await self.connection.call(CREATE, self.keys.base, args))
         return [(as_text(code), as_text(run_id)) for code, run_id in zip(flat[::2], flat[1::2], strict=True)]
 
@@ -183,9 +202,11 @@ class RunScripts:
                 item.trace_field,
                 item.trace,
                 len(item.steps),
+                len(item.waits),
             )
             for step in item.steps:
                 args += (step.field, step.header, step.payload)
+            args += item.waits
         more, *flat = as_list(await self.connection.call(SETTLE, self.keys.base, args))
         return more == 1, as_reasons(flat)
 
@@ -232,9 +253,30 @@ class RunScripts:
         return as_int(now), time_or_none(due), as_int(count)
 
     async def cancel(self, run_id: str, reason: str) -> str:
-        """Cancel one run; the script's answer."""
+        """Cancel one run; the script's answer. Its children are left to whoever carries cancels on."""
+        return (await self.cancel_tree(run_id, reason))[0]
+
+    async def cancel_tree(self, run_id: str, reason: str) -> tuple[str, bool]:
+        """Cancel one run; the script's answer, and whether children are to follow by `cancel_children`."""
         args = (self.now, run_id, reason, self.retention_ms)
-        return as_text(await self.connection.call(CANCEL, self.keys.base, args))
+        answer, cascade = as_list(await self.connection.call(CANCEL, self.keys.base, args))
+        return as_text(answer), cascade == 1
+
+    async def cancel_children(self, limit: int) -> tuple[int, bool]:
+        """Carry cancels on down the tree: (runs canceled or asked to stop, whether some are left)."""
+        args = (self.now, limit, self.retention_ms)
+        count, more = as_list(await self.connection.call(CANCEL_CHILDREN, self.keys.base, args))
+        return as_int(count), more == 1
+
+    async def start_children(self, starts: Sequence[ChildStart], client_app: str | None) -> list[tuple[str, str]]:
+        """Start runs for steps of running parents; per item (code, stored id), see the script."""
+        args: list[Argument] = [self.now, client_app or ""]
+        for start in starts:
+            lease, order = start.lease, start.order
+            args += (lease.run_id, lease.fence, lease.token, start.field, start.header, start.generation)
+            args += ("1" if start.awaited else "", *order_args(order)[:-1])
+        flat = as_list(await self.connection.call(START_CHILDREN, self.keys.base, args))
+        return [(as_text(code), as_text(run_id)) for code, run_id in zip(flat[::2], flat[1::2], strict=True)]
 
     async def purge(self, reference_ms: int | None, limit: int) -> int:
         """Remove finished runs whose retention is over; how many."""
@@ -249,6 +291,21 @@ class RunScripts:
     async def pass_bell(self, worker: str, queues: Sequence[str]) -> None:
         """Ring the next idle worker in place of this one."""
         await self.connection.call(PASS_BELL, self.keys.base, (worker, *queues))
+
+
+def order_args(order: RunOrder) -> tuple[Argument, ...]:
+    """An order as the scripts take it."""
+    return (
+        order.run_id,
+        order.workflow,
+        "" if order.queue is None else "=" + order.queue,
+        "" if order.max_attempts is None else order.max_attempts,
+        pack(order.input_json),
+        "" if order.run_at_ms is None else order.run_at_ms,
+        "" if order.idempotency_key is None else "=" + order.idempotency_key,
+        order.idempotency_ttl_s,
+        order.parent_run_id or "",
+    )
 
 
 def _claimed(reply: Reply, token: str) -> ClaimedRun:

@@ -1,4 +1,4 @@
-"""Removes finished runs whose retention is over, and fails runs that no worker has known for long."""
+"""Removes finished runs and ended events whose retention is over, and fails runs that no worker has known for long."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import Final
 
+from redflow.engines.redis.events import Events
 from redflow.engines.redis.replies import as_list, as_text
 from redflow.engines.redis.runs import RunScripts
 from redflow.errors import RedflowError, UnknownWorkflowError, make_error_json
@@ -17,13 +18,16 @@ STRAY_PATIENCE_MS: Final = 600_000
 """How long a run whose workflow nobody knows is kept for a worker that does, ms (spec 6.1)."""
 
 
-async def clean_up(scripts: RunScripts, every_s: float) -> None:
+async def clean_up(scripts: RunScripts, events: Events, every_s: float) -> None:
     """Clean up at once and then at each interval, for ever."""
     while True:
         try:
             purged = _CHUNK
             while purged == _CHUNK:
                 purged = await scripts.purge(None, _CHUNK)
+            purged = _CHUNK
+            while purged == _CHUNK:
+                purged = await events.purge(None, _CHUNK)
             await fail_unknown(scripts, STRAY_PATIENCE_MS)
         except RedflowError as exc:
             log.warning("cleaning up failed: %s", exc)

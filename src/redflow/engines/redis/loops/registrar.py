@@ -12,6 +12,7 @@ from typing import Final
 import orjson
 
 from redflow.definitions import AnyWorkflow
+from redflow.engines.redis.batch import BATCH_CAP
 from redflow.engines.redis.clock import ServerClock
 from redflow.engines.redis.definitions import QUIET_MS, Definitions
 from redflow.engines.redis.link import Argument
@@ -109,7 +110,9 @@ class Registrar:
     async def mend(self) -> None:
         """Write the metadata again where it is missing or tells another queue or app, or the registry has changed."""
         workflows = list(self._workflows())
-        changed = self._told != {definition.name for definition in workflows}
-        if changed or await self._definitions.differ(workflows, self._app):
+        unlike, cascade = await self._definitions.chores(workflows, self._app)
+        if unlike or self._told != {definition.name for definition in workflows}:
             await self.register()
             await self.sync()
+        while cascade:
+            _count, cascade = await self._scripts.cancel_children(BATCH_CAP)

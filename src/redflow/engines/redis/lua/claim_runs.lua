@@ -18,6 +18,7 @@
 -- include: claimed_runs
 -- include: mark_idle
 -- include: first_score
+-- include: next_due
 local base = KEYS[1]
 local now = server_now(ARGV[1])
 local worker, token, lease_ms, want = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -92,9 +93,7 @@ else
   for _, run in ipairs(put_back) do redis.call('ZADD', base .. 'ready:' .. run[1], run[2], run[3]) end
   local ids = {}
   for i, run in ipairs(taken) do ids[i] = run[1] end
-  if #ids > 0 then
-    redis.call('HSET', base .. 'worker:' .. worker, 'claim', token, 'claimed', table.concat(ids, ' '))
-  end
+  if ids[1] then redis.call('HSET', base .. 'worker:' .. worker, 'claim', token, 'claimed', table.concat(ids, ' ')) end
 end
 if looked >= 200 and #taken < want and #put_back == 0 then more = 1 end
 for i = 8, 7 + queue_count do
@@ -104,6 +103,6 @@ for i = 8, 7 + queue_count do
     redis.call('SREM', base .. 'idle:' .. ARGV[i], worker)
   end
 end
-local reply = { now, first_score(base .. 'due'), first_score(base .. 'leases'), more }
+local reply = { now, next_due(base), first_score(base .. 'leases'), more }
 for _, run in ipairs(taken) do reply[#reply + 1] = run end
 return reply

@@ -5,6 +5,8 @@
 -- replies: how many runs were removed
 -- Each retention has a list of its own in the order of finishing, so that only heads are looked at.
 -- include: server_now
+-- include: stored_id
+-- include: end_debounce
 local base = KEYS[1]
 local now, limit, purged, looked = server_now(ARGV[1]), tonumber(ARGV[2]), 0, 0
 
@@ -19,7 +21,8 @@ end
 local function purge_head(key, retention)
   local id = redis.call('LINDEX', key, 0)
   if not id then return false end
-  local r = redis.pcall('HMGET', base .. 'run:' .. id, 'f', 's', 'w') -- one that is no record must not block the list
+  -- one that is no record must not block the list
+  local r = redis.pcall('HMGET', base .. 'run:' .. id, 'f', 's', 'w', 'p', 'dk')
   local finished = tonumber(r[1] or '')
   if finished and finished + retention > now then return false end
   redis.call('LPOP', key)
@@ -27,7 +30,9 @@ local function purge_head(key, retention)
     local index = base .. 'idx:' .. r[2] .. ':' .. r[3]
     redis.call('ZREM', index, id)
     if redis.call('EXISTS', index) == 0 then forget_workflow(r[3]) end
-    redis.call('UNLINK', base .. 'run:' .. id, base .. 'big:' .. id, base .. 'waiters:' .. id)
+    if r[4] and stored_id(r[4]) then redis.call('SREM', base .. 'kids:' .. stored_id(r[4]), id) end
+    if r[5] then end_debounce(base, id, r[5]) end
+    redis.call('UNLINK', base .. 'run:' .. id, base .. 'big:' .. id, base .. 'waiters:' .. id, base .. 'kids:' .. id)
     purged = purged + 1
   end
   return true

@@ -12,6 +12,7 @@
 -- include: hand_over
 -- include: decided_error
 -- include: first_score
+-- include: pass_grants
 local base = KEYS[1]
 local now = server_now(ARGV[1])
 local recovered, poisoned = 0, 0
@@ -46,4 +47,5 @@ local moved = 0
 for _, workflow in ipairs(redis.call('SRANDMEMBER', base .. 'lined', 20)) do
   if moved < 100 then moved = moved + hand_over(base, workflow) end
 end
+pass_grants(base, now)
 return { now, first_score(base .. 'leases'), recovered, poisoned }

@@ -6,6 +6,8 @@
 -- replies: the names removed
 -- A worker counts as alive for quiet_ms after its last heartbeat, so that two services sharing an app keep each other's.
 -- include: server_now
+-- include: drop_subscription
+-- include: drop_cron
 local base, app = KEYS[1], ARGV[2]
 local now, kept, removed = server_now(ARGV[1]), {}, {}
 local alive_after = now - tonumber(ARGV[3])
@@ -20,6 +22,12 @@ end
 
 for _, name in ipairs(redis.call('SMEMBERS', base .. 'metas')) do
   if not kept[name] and redis.call('HGET', base .. 'meta:' .. name, 'app') == app and not listed(name) then
+    for _, old in ipairs(cjson.decode(redis.call('HGET', base .. 'meta:' .. name, 'events') or '[]')) do
+      drop_subscription(base, old[1], old[2])
+    end
+    for trigger in string.gmatch(redis.call('HGET', base .. 'meta:' .. name, 'crons') or '', '%x+') do
+      drop_cron(base, trigger)
+    end
     redis.call('DEL', base .. 'meta:' .. name)
     redis.call('SREM', base .. 'metas', name)
     removed[#removed + 1] = name

@@ -4,6 +4,8 @@
 -- include: store_payload
 -- include: tell_waiters
 -- include: hand_over
+-- include: resolve_awaiters
+-- include: leave_gates
 local function finish_run(base, id, run, to, payload, now, retention)
   local key = base .. 'run:' .. id
   set_status(base, id, run.workflow, run.created, run.status, to)
@@ -19,5 +21,7 @@ local function finish_run(base, id, run, to, payload, now, retention)
   redis.call('RPUSH', base .. 'expiry:' .. retention, id)
   redis.call('SADD', base .. 'retentions', retention)
   tell_waiters(base, id, to, to ~= 'canceled' and payload or nil)
+  resolve_awaiters(base, id, to, to ~= 'canceled' and payload or nil)
+  leave_gates(base, id, run, now)
   if run.status == 'running' then hand_over(base, run.workflow) end
 end

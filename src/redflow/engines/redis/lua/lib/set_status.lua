@@ -4,8 +4,8 @@ local function set_status(base, id, workflow, created, from, to)
   local allowed = {
     ['new'] = { queued = true, scheduled = true },
     scheduled = { queued = true, canceled = true },
-    queued = { running = true, canceled = true, failed = true },
-    running = { succeeded = true, failed = true, canceled = true, scheduled = true },
+    queued = { running = true, canceled = true, failed = true, scheduled = true },
+    running = { succeeded = true, failed = true, canceled = true, scheduled = true, queued = true },
   }
   local row = allowed[from == '' and 'new' or from]
   if not (row and row[to]) then

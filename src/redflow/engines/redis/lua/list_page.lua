@@ -1,11 +1,11 @@
--- verb: list_runs
--- purpose: one page of run ids over several (status, workflow) indexes, in the order of creation; writes nothing
+-- verb: list_page
+-- purpose: one page of ids over several indexes, in the order of time (then id); writes nothing
 -- keys: 1 base
--- args: newest_first, cursor_created, cursor_id, limit
--- item: status, workflow
--- replies: id, created ... in order
--- The cursor is exclusive; '' starts at the end. A cursor without an id means a time: all runs of that ms are passed over.
--- Only as many indexes are read as a page can hold runs: those whose first run comes first.
+-- args: newest_first, cursor_time, cursor_id, limit
+-- item: index
+-- replies: id, time ... in order
+-- The cursor is exclusive; '' starts at the end. A cursor without an id means a time: all entries of that ms are passed over.
+-- Only as many indexes are read as a page can hold entries: those whose first entry comes first.
 local base, newest_first = KEYS[1], ARGV[1] == '1'
 local cursor, cursor_id, limit = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local range = newest_first and 'ZREVRANGE' or 'ZRANGE'
@@ -35,8 +35,8 @@ local function first_after_cursor(key)
 end
 
 local heads = {}
-for i = 5, #ARGV, 2 do
-  local key = base .. 'idx:' .. ARGV[i] .. ':' .. ARGV[i + 1]
+for i = 5, #ARGV do
+  local key = base .. ARGV[i]
   local start = first_after_cursor(key)
   local head = redis.call(range, key, start, start, 'WITHSCORES')
   if head[1] then

@@ -1,14 +1,19 @@
-"""count_unlike: how many workflows have metadata that is missing or tells another app or queue."""
+"""count_chores: workflows with metadata that is missing or another's, and cancels that are to be carried on."""
 
 from __future__ import annotations
 
-from redflow.engines.redis.definitions import COUNT_UNLIKE
-from redflow.engines.redis.replies import as_int
+from redflow.engines.redis.definitions import COUNT_CHORES
+from redflow.engines.redis.link import Argument
+from redflow.engines.redis.replies import as_int, as_list
 from tests.support.scripts import Bench, changes
 
 
 async def count(bench: Bench, *pairs: str, app: str = "app") -> int:
-    return as_int(await bench.connection.call(COUNT_UNLIKE, bench.keys.base, (app, *pairs)))
+    rows: list[Argument] = [app]
+    for name, queue in zip(pairs[::2], pairs[1::2], strict=True):
+        rows += (name, queue, 0, 0)
+    unlike, _cascade = as_list(await bench.connection.call(COUNT_CHORES, bench.keys.base, rows))
+    return as_int(unlike)
 
 
 async def test_each_difference_counts_and_nothing_is_written(bench: Bench) -> None:

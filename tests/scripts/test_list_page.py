@@ -1,4 +1,4 @@
-"""list_runs: pages over several indexes."""
+"""list_page: pages over several indexes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 import pytest
 
 from redflow.engines.redis.link import Argument
-from redflow.engines.redis.listing import LIST
+from redflow.engines.redis.listing import LIST_PAGE
 from redflow.engines.redis.replies import as_int, as_list, as_text
 from redflow.types import ALL_STATUSES
 from tests.support.scripts import ERROR, T0, Bench, changes
@@ -22,9 +22,8 @@ async def page(
 ) -> list[Entry]:
     cursor: tuple[Argument, Argument] = ("", "") if after is None else after
     args: list[Argument] = ["1" if newest_first else "", *cursor, limit]
-    for status, workflow in indexes:
-        args += (status, workflow)
-    flat = as_list(await bench.connection.call(LIST, bench.keys.base, args))
+    args += [f"idx:{status}:{workflow}" for status, workflow in indexes]
+    flat = as_list(await bench.connection.call(LIST_PAGE, bench.keys.base, args))
     return [(as_int(created), as_text(run)) for run, created in zip(flat[::2], flat[1::2], strict=True)]
 
 

@@ -1,0 +1,85 @@
+"""The verbs of admission and debounce; `execution.admission` says when they are called."""
+
+from __future__ import annotations
+
+from redflow.domain.run import RunOrder
+from redflow.engines.redis.link import Argument
+from redflow.engines.redis.replies import as_int, as_list, as_text
+from redflow.engines.redis.runs import Lease, RunScripts, order_args
+from redflow.engines.redis.scripts import verb
+from redflow.errors import ConnectionError
+from redflow.execution.admission import Admission, AdmissionRequest, Budget
+from redflow.execution.journal import LeaseLost
+from redflow.types import ResolvedDebounce
+
+ADMIT = verb(
+    "admit_run",
+    args="now, id, fence, token, first, mutex, rate_key, rate_limit, rate_period, throttle_key, throttle_limit, "
+    "throttle_period",
+)
+DEBOUNCE = verb("debounce_run", args="now, id, fence, token, retention, key, period, timeout")
+CREATE_DEBOUNCED = verb(
+    "create_debounced",
+    args="now, client_app, id, workflow, queue, max_attempts, input, run_at, idempotency_key, idempotency_ttl, parent, "
+    "key, period, timeout",
+)
+
+
+async def admit(scripts: RunScripts, lease: Lease, request: AdmissionRequest) -> Admission:
+    """Let a claimed run pass its gates, or put it where it has to wait.
+
+    Raises:
+        LeaseLost: somebody else has the run, or Redis can't be reached.
+    """
+    args: list[Argument] = [
+        scripts.now,
+        lease.run_id,
+        lease.fence,
+        lease.token,
+        "1" if request.first else "",
+        request.mutex or "",
+        *_budget_args(request.rate),
+        *_budget_args(request.throttle),
+    ]
+    try:
+        code, now, retry_after = as_list(await scripts.connection.call(ADMIT, scripts.keys.base, args))
+    except ConnectionError as exc:
+        raise LeaseLost(str(exc)) from exc
+    return Admission(_still_ours(as_text(code)), as_int(now), as_int(retry_after))
+
+
+async def debounce(scripts: RunScripts, lease: Lease, wanted: ResolvedDebounce) -> str:
+    """Debounce a claimed run that was created without its key; the script's answer.
+
+    Raises:
+        LeaseLost: somebody else has the run, or Redis can't be reached.
+    """
+    args = (scripts.now, lease.run_id, lease.fence, lease.token, scripts.retention_ms, *_debounce_args(wanted))
+    try:
+        return _still_ours(as_text(await scripts.connection.call(DEBOUNCE, scripts.keys.base, args)))
+    except ConnectionError as exc:
+        raise LeaseLost(str(exc)) from exc
+
+
+async def create_debounced(
+    scripts: RunScripts, order: RunOrder, client_app: str | None, wanted: ResolvedDebounce
+) -> tuple[str, str]:
+    """Accept a run that waits for its debounce, or give its input to the one that waits: (code, stored run id)."""
+    args = (scripts.now, client_app or "", *order_args(order), *_debounce_args(wanted))
+    code, run_id = as_list(await scripts.connection.call(CREATE_DEBOUNCED, scripts.keys.base, args))
+    return as_text(code), as_text(run_id)
+
+
+def _still_ours(code: str) -> str:
+    """The script's code; the claim that a lost reply took back counts as waiting, which it does."""
+    if code in ("stale", "gone"):
+        raise LeaseLost(f"the admission was refused: {code}")
+    return code
+
+
+def _budget_args(budget: Budget | None) -> tuple[Argument, ...]:
+    return ("", 0, 0) if budget is None else (budget.key, budget.limit, budget.period_ms)
+
+
+def _debounce_args(wanted: ResolvedDebounce) -> tuple[Argument, ...]:
+    return wanted.key, wanted.period_ms, "" if wanted.timeout_ms is None else wanted.timeout_ms

@@ -1,0 +1,165 @@
+"""Events: accepted once, delivered through a durable outbox that any worker carries on, kept as history."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from redflow.domain.paging import page_limit
+from redflow.domain.payload import pack
+from redflow.domain.run import public_run_id
+from redflow.engine import Emitted, EventOrder
+from redflow.engines.redis.connection import Connection
+from redflow.engines.redis.event_records import event_record, listed_event
+from redflow.engines.redis.keys import Keys
+from redflow.engines.redis.link import Argument, Reply
+from redflow.engines.redis.listing import LIST_PAGE
+from redflow.engines.redis.replies import as_fields, as_int, as_list, as_text, time_or_none
+from redflow.engines.redis.runs import SERVER_TIME
+from redflow.engines.redis.scripts import verb
+from redflow.errors import RedflowError
+from redflow.types import EventFanoutStatus, EventRecord, ListedEvent, ListEventsParams
+
+log = logging.getLogger("redflow")
+
+ACCEPT = verb(
+    "accept_event",
+    args="now, id, explicit, name, data, correlation_key, parent, fingerprint, idempotency_key, idempotency_ttl, "
+    "retention",
+)
+DELIVER = verb("deliver_event", args="now, id, next_at")
+DUE = verb("due_events", args="now, limit, lease_ms")
+DEFER = verb("defer_event", args="now, id, delay_ms, error")
+PURGE_EVENTS = verb("purge_events", args="now, limit")
+
+LEASE_MS: Final = 30_000
+"""How long an emitter has an event for itself, ms."""
+_STATUSES: Final[tuple[EventFanoutStatus, ...]] = ("pending", "completed", "partial", "failed", "no-subscribers")
+
+
+class Events:
+    """The events of one prefix."""
+
+    def __init__(self, connection: Connection, keys: Keys, retention_ms: int) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._retention_ms = retention_ms
+
+    async def emit(self, order: EventOrder) -> Emitted:
+        """Accept an event and pass over it until its fan-out is complete; what fails, workers carry on."""
+        emitted = await self.accept(order)
+        try:
+            while not emitted.final:
+                emitted = replace(await self.deliver(emitted.event_id), code=emitted.code)
+        except RedflowError as exc:
+            log.warning("event %s stays in the outbox, workers carry on: %s", emitted.event_id, exc)
+        return emitted
+
+    async def accept(self, order: EventOrder) -> Emitted:
+        """Record an event and make the first pass over it."""
+        ttl_s = max(1, min(order.idempotency_ttl_s, self._retention_ms // 1000))
+        args = (
+            SERVER_TIME,
+            order.event_id,
+            "1" if order.explicit else "",
+            order.name,
+            pack(order.data),
+            "" if order.correlation_key is None else "=" + order.correlation_key,
+            order.parent_run_id or "",
+            order.fingerprint,
+            "" if order.idempotency_key is None else "=" + order.idempotency_key,
+            ttl_s,
+            self._retention_ms,
+        )
+        return _emitted(await self._connection.call(ACCEPT, self._keys.base, args))
+
+    async def deliver(self, event_id: str) -> Emitted:
+        """The next pass over an event."""
+        return _emitted(await self._connection.call(DELIVER, self._keys.base, (SERVER_TIME, event_id, LEASE_MS)))
+
+    async def due(self, limit: int) -> tuple[int, int | None, list[str]]:
+        """Events left unfinished: (server's time, when the next is due, ids taken)."""
+        now, next_due, *ids = as_list(await self._connection.call(DUE, self._keys.base, (SERVER_TIME, limit, LEASE_MS)))
+        return as_int(now), time_or_none(next_due), [as_text(event_id) for event_id in ids]
+
+    async def defer(self, event_id: str, delay_ms: int, error_json: str) -> int:
+        """A pass failed: the next follows after `delay_ms`; how many passes there were."""
+        args = (SERVER_TIME, event_id, delay_ms, error_json)
+        return as_int(await self._connection.call(DEFER, self._keys.base, args))
+
+    async def purge(self, reference_ms: int | None, limit: int) -> int:
+        """Remove ended events whose retention is over; how many."""
+        now: Argument = SERVER_TIME if reference_ms is None else reference_ms
+        return as_int(await self._connection.call(PURGE_EVENTS, self._keys.base, (now, limit)))
+
+    async def contract(self, name: str) -> str | None:
+        """The contract of an event; None if it has none."""
+        text = await self._connection.read("GET", f"{self._keys.base}contract:{name}")
+        return text.decode() if isinstance(text, bytes) else None
+
+    # -- queries ------------------------------------------------------------------------------------------------
+
+    async def get(self, event_id: str) -> EventRecord | None:
+        """One event; None if there is none of that id."""
+        key = f"{self._keys.base}event:{event_id}"
+        replies = await self._connection.read_many(
+            [
+                ("HGETALL", key),
+                ("SMEMBERS", f"{self._keys.base}resumed:{event_id}"),
+                ("ZSCORE", f"{self._keys.base}outbox", event_id),
+            ]
+        )
+        record = as_fields(replies[0])
+        if b"fan" not in record:
+            return None
+        resumed = sorted(public_run_id(as_text(run)) for run in as_list(replies[1]))
+        return event_record(event_id, record, resumed, replies[2])
+
+    async def list(self, params: ListEventsParams) -> list[ListedEvent]:
+        """One page of events; see `RedflowClient.list_events`."""
+        cursor = await self._cursor(params.cursor)
+        if cursor is None:
+            return []
+        ids = await self._page(params, cursor)
+        replies = await self._connection.read_many(
+            [("HGETALL", f"{self._keys.base}event:{event_id}") for event_id in ids]
+            + [("ZSCORE", f"{self._keys.base}outbox", event_id) for event_id in ids]
+        )
+        listed = []
+        for event_id, reply, next_at in zip(ids, replies[: len(ids)], replies[len(ids) :], strict=True):
+            record = as_fields(reply)
+            if b"fan" in record:
+                listed.append(listed_event(event_id, record, next_at))
+        return listed
+
+    async def _cursor(self, cursor: str | None) -> tuple[str | int, str] | None:
+        if cursor is None:
+            return "", ""
+        ts = await self._connection.read("HGET", f"{self._keys.base}event:{cursor}", "t")
+        return None if ts is None else (as_int(ts), cursor)
+
+    async def _page(self, params: ListEventsParams, cursor: tuple[str | int, str]) -> Sequence[str]:
+        if params.name is not None:
+            names = [params.name.strip()]
+        else:
+            members = await self._connection.read("SMEMBERS", f"{self._keys.base}event_names")
+            names = [as_text(name) for name in as_list(members)]
+        statuses = _STATUSES if params.fanout_status is None else (params.fanout_status,)
+        newest_first = params.sort != "asc"
+        args: list[Argument] = ["1" if newest_first else "", cursor[0], cursor[1], page_limit(params.limit)]
+        args += [f"eidx:{status}:{name}" for status in statuses for name in names]
+        flat = as_list(await self._connection.call(LIST_PAGE, self._keys.base, args))
+        return [as_text(event_id) for event_id in flat[::2]]
+
+
+def _emitted(reply: Reply) -> Emitted:
+    code, event_id, final, runs, resumed = as_list(reply)
+    return Emitted(
+        as_text(code),
+        as_text(event_id),
+        final == 1,
+        [as_text(run) for run in as_list(runs)],
+        sorted(as_text(run) for run in as_list(resumed)),
+    )
