@@ -266,6 +266,10 @@ class RedisJournal:
         """Forget what was noted but not written; the lease is lost."""
         self._take_notes()
 
+    def release(self) -> None:
+        """The attempt is over: what it was to be told no longer matters."""
+        self._on_cancel = _nothing
+
     def _settlement(self, outcome: Outcome, claim: Claim) -> Settlement:
         kind, payload, due, trace_field, trace = "canceled", b"", None, "", b""
         waits: list[str] = []
@@ -296,6 +300,10 @@ class RedisJournal:
 
     def _packed(self, step: StepRecord) -> StepWrite:
         return StepWrite(self._lease, FIELD_PREFIX + step.name, pack_header(step, self._created_at), step.payload)
+
+
+def _nothing() -> None:
+    """What is done about a cancel once the attempt is over."""
 
 
 async def load_big(scripts: RunScripts, run_id: str, field: str) -> bytes:
