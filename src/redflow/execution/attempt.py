@@ -109,7 +109,7 @@ class Attempt:
         self.signal = CancelSignal()
         self.task: asyncio.Task[object] | None = None
         self.names: set[str] = set()
-        self.next_seq = 1 + max((step.seq for step in claim.steps.values()), default=0)
+        self.next_seq = 1 + max((step.seq for step in claim.steps.values()), default=0) if claim.steps else 1
         self.in_flight: dict[str, asyncio.Task[object] | None] = {}
         self.started: dict[str, StepRecord] = {}
         self.limits: dict[str, float] = {}

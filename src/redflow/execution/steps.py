@@ -295,6 +295,8 @@ class Steps:
         self._journal.note(ended)
 
     def _tell(self, step: StepRecord, status: str) -> None:
+        if not telemetry.anybody_listens():
+            return
         claim = self._attempt.claim
         telemetry.emit(telemetry.STEP_ENDED, run_id=claim.run_id, step=step.name, status=status, attempt=claim.attempt)
 

@@ -212,7 +212,8 @@ class Executor:
 
 
 def _tell(event: str, claim: Claim, **more: str) -> None:
-    telemetry.emit(event, run_id=claim.run_id, workflow=claim.workflow, attempt=claim.attempt, **more)
+    if telemetry.anybody_listens():
+        telemetry.emit(event, run_id=claim.run_id, workflow=claim.workflow, attempt=claim.attempt, **more)
 
 
 def monotonic() -> float:
