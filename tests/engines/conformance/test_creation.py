@@ -236,3 +236,16 @@ async def test_a_time_beyond_ten_years_is_over_the_limit(world: World) -> None:
     with pytest.raises(LimitExceededError, match="Invalid runAt date: at most 10 years"):
         await world.client.run_by_name("w", 1, queue_override="q", run_at=late)
     assert await world.key_count() == 0
+
+
+async def test_the_clients_app_scopes_what_has_no_app(world: World) -> None:
+    define_workflow("w", handler=handler, registry=world.registry)
+    await register(world)
+    await world.redis.hdel(world.keys.meta("w"), "app")
+    meta = await world.client.get_workflow_meta("w")
+    assert meta is not None
+    assert (meta["app"], meta["queue"]) == ("unknown", "default")
+    plain = await world.client.emit_workflow("w", 1)
+    scoped = await world.new_client(app="shop").emit_workflow("w", 1)
+    assert [(await state_of(world, run.id))["queue"] for run in (plain, scoped)] == ["default", "shop:default"]
+    await register(world)
