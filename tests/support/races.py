@@ -8,20 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from redflow import CanceledError, RedflowClient, RunHandle, StepState, WorkflowHandlerContext, WorkflowRegistry
-from redflow import StartWorkerOptions, define_workflow, start_worker
+from redflow import (
+    CanceledError,
+    RedflowClient,
+    RunHandle,
+    StartWorkerOptions,
+    StepState,
+    WorkflowHandlerContext,
+    WorkflowRegistry,
+    define_workflow,
+    start_worker,
+)
 from redflow.types import ALL_STATUSES, JsonData, ListRunsParams
 
 APP: Final = "races"
-TIMEOUT_MS: Final = 25
+TIMEOUT_MS: Final = 100
 _SPREAD_S: Final = 0.0015
 _STEP_S: Final = 0.0001
+_LONGEST_STREAK: Final = 10
 _FARTHEST_S: Final = 0.1
 _LONG_MS: Final = 60_000
 _PAGE: Final = 200
@@ -57,14 +68,18 @@ class Balance:
 
     def __init__(self, middle_s: float = 0.0) -> None:
         self._middle_s = middle_s
+        self._late = False
+        self._streak = 0
 
     def draw(self) -> float:
         """An offset near the middle, seconds."""
         return self._middle_s + random.uniform(-_SPREAD_S, _SPREAD_S)
 
     def learn(self, *, came_late: bool) -> None:
-        """Move the middle: the other side came too late, or in time."""
-        moved = self._middle_s + (-_STEP_S if came_late else _STEP_S)
+        """Move the middle, the farther the longer the same side has won: the other side came too late, or in time."""
+        self._streak = min(self._streak + 1, _LONGEST_STREAK) if came_late == self._late else 1
+        self._late = came_late
+        moved = self._middle_s + (-_STEP_S if came_late else _STEP_S) * self._streak
         self._middle_s = max(-_FARTHEST_S, min(_FARTHEST_S, moved))
 
 
@@ -92,8 +107,8 @@ class Sight:
     side: str
     status: str
     output: JsonData
-    told: dict[str, object]
-    wanted: dict[str, object]
+    told: Mapping[str, object]
+    wanted: Mapping[str, object]
 
 
 class Races:
@@ -149,7 +164,7 @@ class Races:
         state, listed = await asyncio.gather(handle.get_state(), self.client.get_run_attempts(handle.id))
         if state is None:
             return ["the run is gone"]
-        told = sight.told | {
+        told = {**sight.told} | {
             "get_run: status": state["status"],
             "get_run: output": state.get("output"),
             "get_run: has an output": "output" in state,
@@ -158,7 +173,7 @@ class Races:
             "get_run_attempts": [trace["status"] for trace in listed],
         }
         done, canceled = sight.status == "succeeded", sight.status == "canceled"
-        wanted = sight.wanted | {
+        wanted = {**sight.wanted} | {
             "get_run: status": sight.status,
             "get_run: output": sight.output if done else None,
             "get_run: has an output": done,
@@ -224,7 +239,7 @@ async def _emit_against_wait(races: Races, number: int, handle: RunHandle[JsonDa
     await meeting.other_side()
     sight = await _emitted(races.client, number, handle)
     # Whoever comes first, the run gets the event: it was emitted after the run was created, and in time.
-    wanted = sight.wanted | {"result: data": number}
+    wanted = {**sight.wanted} | {"result: data": number}
     side = "wait first" if sight.told["emit: resumed"] else "emit first"
     return replace(sight, side=side, wanted=wanted)
 
@@ -232,10 +247,11 @@ async def _emit_against_wait(races: Races, number: int, handle: RunHandle[JsonDa
 async def _timeout_against_event(races: Races, number: int, handle: RunHandle[JsonData], meeting: Meeting) -> Sight:
     """The event comes in time and resumes the run, or too late, and then never."""
     await meeting.there.wait()
-    await _hold(TIMEOUT_MS / 1000 + meeting.offset_s)
+    deadline_ms = await _deadline(races.client, handle)
+    await _hold(deadline_ms / 1000 - time.time() + meeting.offset_s)
     sight = await _emitted(races.client, number, handle)
     # Nobody looks back here: the run waited before the event came, so it was resumed by it, or not at all.
-    wanted = sight.wanted | {"emit: resumed": [handle.id] if sight.side == "event first" else []}
+    wanted = {**sight.wanted} | {"emit: resumed": [handle.id] if sight.side == "event first" else []}
     return replace(sight, wanted=wanted)
 
 
@@ -249,7 +265,11 @@ async def _cancel_against_finish(races: Races, number: int, handle: RunHandle[Js
     except CanceledError as exc:
         result = str(exc)
     steps = await races.client.get_run_steps(handle.id)
-    told = {"result": result, "get_run_steps": _short(steps), "cancel_run once more": await races.client.cancel_run(handle.id)}
+    told = {
+        "result": result,
+        "get_run_steps": _short(steps),
+        "cancel_run once more": await races.client.cancel_run(handle.id),
+    }
     wanted = {
         "result": "Run canceled: raced" if changed else 2 * number,
         "get_run_steps": [("work", "succeeded", 2 * number)],
@@ -308,9 +328,27 @@ class Kind:
 
 KINDS: Final = (
     Kind("emit against wait", "wait", ("emit first", "wait first"), "wait first", 0.0, _emit_against_wait),
-    Kind("cancel against finish", "finish", ("cancel first", "finish first"), "finish first", 0.0, _cancel_against_finish),
-    Kind("timeout against event", "time-out", ("timeout first", "event first"), "timeout first", 0.0, _timeout_against_event),
+    Kind(
+        "cancel against finish", "finish", ("cancel first", "finish first"), "finish first", 0.0, _cancel_against_finish
+    ),
+    Kind(
+        "timeout against event",
+        "time-out",
+        ("timeout first", "event first"),
+        "timeout first",
+        0.0,
+        _timeout_against_event,
+    ),
 )
+
+
+async def _deadline(client: RedflowClient, handle: RunHandle[JsonData]) -> int:
+    """When the wait of a run is over, epoch ms, as soon as it is open; 0 if that is missed, and it is over already."""
+    while True:
+        for step in await client.get_run_steps(handle.id):
+            if "wait" in step:
+                return step.get("wait_until_at", 0)
+        await asyncio.sleep(0.002)
 
 
 async def _work(number: int) -> int:
