@@ -2,8 +2,10 @@
 
 Two worker processes. Each run stays in its section for 1 ms and gives back when it came in and when it left, by the
 monotonic clock that all processes of the machine share; a hand-over is the time from one's leaving to the next one's
-coming. All runs are started first, so that they stand in line. Then a shorter pass with the line at rest behind a
-holder that stays: what the workers ask of the server meanwhile (nobody polls), and what each hand-over costs (told by MONITOR).
+coming. All runs are started first, so that they stand in line.
+
+Then a shorter pass with the line at rest behind a holder that stays: what the workers ask of the server meanwhile
+(nobody polls), and what each hand-over costs (told by MONITOR).
 """
 
 from __future__ import annotations
