@@ -17,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest
 REDIS62 := $(VENV)/redis62/redis-server
 REDIS70 := /usr/bin/redis-server
 
-.PHONY: help venv demo test test-62 test-70 test-servers test-floors check bench clean
+.PHONY: help venv demo test test-62 test-70 test-servers test-floors check bench acceptance clean
 .DEFAULT_GOAL := help
 
 help:
@@ -29,6 +29,7 @@ help:
 	@echo "make test-floors   the suite with the oldest dependency versions that pyproject.toml allows"
 	@echo "make check         every check: ruff, mypy, typing allow-list, imports, Lua, then make test"
 	@echo "make bench         the benchmarks"
+	@echo "make acceptance    the measured limits, in full; a quarter of an hour  (ARGS=contract for one half, speed for the other)"
 	@echo "make venv          the development environment in $(VENV)"
 	@echo "make clean         removes the environment and caches"
 
@@ -56,6 +57,9 @@ demo: $(VENV)/.installed
 
 bench: venv
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+acceptance: venv
+	@$(BIN)/python -m benchmarks.acceptance $(or $(ARGS),all)
 
 # --- tests -----------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,8 @@ from redflow import RedflowClient
 from tests.support.world import eventually
 
 _STAY_MS: Final = 600_000.0
-_BLOCKED: Final = 1_000
+BLOCKED = 1_000
+"""Runs of A that are blocked; tests take fewer."""
 _WARM_UP: Final = 20
 _ROUND: Final = 25
 
@@ -27,26 +28,27 @@ _ROUND: Final = 25
 async def measure(bench: Bench) -> None:
     """`n` runs of B alone and `n` behind the blocked runs, for each way of blocking."""
     for _ in range(bench.settings.reps):
-        for block in crowds.BLOCKS:
-            await _measure(bench, block)
+        async with (
+            bench.world(crowds.REGISTRY) as free,
+            bench.worker(free, bench.settings.concurrency, crowds.MODULE) as worker,
+        ):
+            await worker.start()
+            for block in crowds.BLOCKS:
+                await _measure(bench, block, free)
 
 
-async def _measure(bench: Bench, block: str) -> None:
-    concurrency = bench.settings.concurrency
+async def _measure(bench: Bench, block: str, free: RedflowClient) -> None:
     async with (
-        bench.world(crowds.REGISTRY) as free,
         bench.world(crowds.REGISTRY) as crowded,
-        bench.worker(free, concurrency, crowds.MODULE) as one,
-        bench.worker(crowded, concurrency, crowds.MODULE) as other,
+        bench.worker(crowded, bench.settings.concurrency, crowds.MODULE) as worker,
     ):
-        await one.start()
-        await other.start()
+        await worker.start()
         workflow = f"blocked by {block}"
         [holder] = await start_many(crowded, workflow, [_STAY_MS])
         await eventually(lambda: _running(crowded), "the holder runs", until=(1).__eq__)
-        await start_many(crowded, workflow, [0.0] * _BLOCKED)
+        await start_many(crowded, workflow, [0.0] * BLOCKED)
         at_once = [await _run_b(crowded)]
-        await eventually(lambda: _blocked(crowded), "all stand in line", until=_BLOCKED.__eq__, timeout_s=30)
+        await eventually(lambda: _blocked(crowded), "all stand in line", until=BLOCKED.__eq__, timeout_s=30)
         for client in (free, crowded):
             for _ in range(_WARM_UP):
                 await _run_b(client)
@@ -55,10 +57,10 @@ async def _measure(bench: Bench, block: str) -> None:
         while len(alone) < bench.settings.n:
             for client, times in ((free, alone), (crowded, behind)):
                 times += [await _run_b(client) for _ in range(_ROUND)]
-        if await _blocked(crowded) != _BLOCKED or await _running(crowded) != 1:
+        if await _blocked(crowded) != BLOCKED or await _running(crowded) != 1:
             raise BenchmarkError(f"{block}: the runs of A did not stay blocked")
         await crowded.cancel_run(holder.id)
-        await other.end()  # the blocked runs go with their prefix
+        await worker.end()  # the blocked runs go with their prefix
     figures = bench.figures
     for name, times in (("alone", alone), ("behind", behind)):
         figures.add(f"{block}: B {name}, p50", percentile(times, 0.5), "ms")

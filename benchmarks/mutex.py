@@ -30,7 +30,7 @@ from tests.support.world import eventually
 
 _WORKERS: Final = 2
 _STAY_MS: Final = 1.0
-_SETTLE_S: Final = 1.5
+_REST_S: Final = 1.5
 _LOOK: Final = "ZCARD"
 """The command by which this benchmark looks at the line; workers never send it by itself."""
 _READ_AT_A_TIME: Final = 200
@@ -63,9 +63,10 @@ async def _hand_overs(bench: Bench) -> None:
 
 async def _price(bench: Bench) -> None:
     n, seconds = max(1, bench.settings.n // 10), bench.settings.seconds
+    rest_s = min(_REST_S, seconds)
     async with bench.world(crowds.REGISTRY) as client, AsyncExitStack() as stack:
         await _start_workers(bench, client, stack)
-        stay_ms = (seconds + 4 * _SETTLE_S) * 1000
+        stay_ms = (seconds + 4 * rest_s) * 1000
         [holder] = await start_many(client, crowds.EXCLUSIVE.name, [stay_ms])
         await start_many(client, crowds.EXCLUSIVE.name, [_STAY_MS] * n)
         line = f"{Keys.of(client.prefix).base}mutexline:{crowds.MUTEX_KEY}"
@@ -73,21 +74,20 @@ async def _price(bench: Bench) -> None:
         async def length() -> int:
             return int(await bench.redis.zcard(line))
 
-        await eventually(length, f"{n} runs in line", until=n.__eq__, timeout_s=stay_ms / 1000)
-        await asyncio.sleep(_SETTLE_S)
+        await eventually(length, f"{n} runs in line", until=n.__eq__, timeout_s=60)
+        await asyncio.sleep(rest_s)
         async with watching(bench.redis) as idle:
             await asyncio.sleep(seconds)
-        await holder.result(timeout_ms=stay_ms)
-        left = await length()
-        async with watching(bench.redis) as busy:
+        async with watching(bench.redis) as busy:  # from before the first hand-over, so that all n are counted
+            await holder.result(timeout_ms=stay_ms + 10_000)
             await eventually(length, "the end of the line", until=(0).__eq__, timeout_s=120)
         await all_ended(client, n + 1)
     bench.figures.add("while the line stands: commands of each worker", _sent(idle) / seconds / _WORKERS, "commands/s")
-    bench.figures.add("commands", _sent(busy) / left, "per hand-over")
-    bench.figures.add("commands inside scripts", busy.inside_scripts / left, "per hand-over")
+    bench.figures.add("commands", _sent(busy) / n, "per hand-over")
+    bench.figures.add("commands inside scripts", busy.inside_scripts / n, "per hand-over")
     for name, calls in busy.top_level.most_common():
-        if calls / left >= 0.1 and name != _LOOK:
-            bench.figures.add(f"  {name}", calls / left, "per hand-over")
+        if calls / n >= 0.1 and name != _LOOK:
+            bench.figures.add(f"  {name}", calls / n, "per hand-over")
 
 
 async def _start_workers(bench: Bench, client: RedflowClient, stack: AsyncExitStack) -> None:
