@@ -269,10 +269,9 @@ class DurableSteps(Steps):
             if ref.end == "E":
                 return await self._end_wait(step)
             if ref.deadline <= self._journal.now_ms():
-                step = await self._durable.reload(step)
-                if event_ref(step.payload).end == "E":
+                if not await self._durable.close_wait(step, ref):
+                    step = await self._durable.reload(step)
                     continue
-                await self._durable.close_wait(step, ref)
                 ref.end = "T"
                 step.payload = ref.packed()
                 return await self._end_wait(step)

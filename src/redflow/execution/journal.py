@@ -101,8 +101,8 @@ class DurableJournal(Journal, Protocol):
         """
         ...
 
-    async def close_wait(self, step: StepRecord, ref: EventRef) -> None:
-        """Forget a wait that ended without its event."""
+    async def close_wait(self, step: StepRecord, ref: EventRef) -> bool:
+        """End a wait whose time is over; False when the event came first, and is in the step's record."""
         ...
 
     async def emit_event(self, order: EventOrder) -> Emitted:

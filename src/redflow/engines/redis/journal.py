@@ -200,11 +200,11 @@ class RedisJournal:
         step.payload = ref.packed()
         return step
 
-    async def close_wait(self, step: StepRecord, ref: EventRef) -> None:
-        """Forget a wait that ended without its event."""
+    async def close_wait(self, step: StepRecord, ref: EventRef) -> bool:
+        """End a wait whose time is over; False when the event came first."""
         scripts = self._writer.scripts
         args = (self._lease.run_id, FIELD_PREFIX + step.name, ref.event, ref.correlation_key)
-        await scripts.connection.call(CLOSE_WAIT, scripts.keys.base, args)
+        return as_text(await scripts.connection.call(CLOSE_WAIT, scripts.keys.base, args)) == "closed"
 
     async def emit_event(self, order: EventOrder) -> Emitted:
         """Emit an event on behalf of a step."""
