@@ -113,6 +113,7 @@ class BlockingStepApi(Protocol):
         timeout_ms: float | None = None,
         run_at: datetime | None = None,
         queue_override: str | None = None,
+        priority: int | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> OutputT: ...
@@ -127,6 +128,7 @@ class BlockingStepApi(Protocol):
         timeout_ms: float | None = None,
         run_at: datetime | None = None,
         queue_override: str | None = None,
+        priority: int | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> StepOutput: ...
@@ -140,6 +142,7 @@ class BlockingStepApi(Protocol):
         timeout_ms: float | None = None,
         run_at: datetime | None = None,
         queue_override: str | None = None,
+        priority: int | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> object:
@@ -155,6 +158,7 @@ class BlockingStepApi(Protocol):
         timeout_ms: float | None = None,
         run_at: datetime | None = None,
         queue_override: str | None = None,
+        priority: int | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> str: ...
@@ -169,6 +173,7 @@ class BlockingStepApi(Protocol):
         timeout_ms: float | None = None,
         run_at: datetime | None = None,
         queue_override: str | None = None,
+        priority: int | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> str: ...
@@ -182,6 +187,7 @@ class BlockingStepApi(Protocol):
         timeout_ms: float | None = None,
         run_at: datetime | None = None,
         queue_override: str | None = None,
+        priority: int | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> str:

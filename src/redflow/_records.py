@@ -33,7 +33,7 @@ class RunState(TypedDict):
 
     `queue` is the scoped name, `attempt` is 0 before the first start, `input` is the stored JSON. `output`
     is present, maybe as None, once the run succeeded. `error` may be present while the run awaits its next
-    attempt.
+    attempt. `priority` is present unless it is 0.
     """
 
     id: str
@@ -53,6 +53,7 @@ class RunState(TypedDict):
     cancel_reason: NotRequired[str]
     parent_run_id: NotRequired[str]
     merged_into: NotRequired[str]
+    priority: NotRequired[int]
 
 
 class EventWaitInfo(TypedDict):
@@ -130,6 +131,7 @@ class ListedRun(TypedDict):
     started_at: NotRequired[int]
     finished_at: NotRequired[int]
     parent_run_id: NotRequired[str]
+    priority: NotRequired[int]
 
 
 class SearchRunsResult(TypedDict):
@@ -284,6 +286,7 @@ class WorkflowMeta(TypedDict):
     max_concurrency: int | None
     updated_at: int
     max_attempts: NotRequired[int]
+    priority: NotRequired[int]
     cron: NotRequired[list[WorkflowCronMeta]]
     event: NotRequired[list[WorkflowEventMeta]]
     input_json_schema: NotRequired[dict[str, JsonData]]

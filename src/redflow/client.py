@@ -146,6 +146,7 @@ class RedflowClient:
         idempotency_ttl: int | None = None,
         run_at: datetime | None = None,
         parent_run_id: str | None = None,
+        priority: int | None = None,
     ) -> RunHandle[JsonData]:
         """Start a run by the workflow's name; the input is stored as it is and validated when the run starts.
 
@@ -156,6 +157,8 @@ class RedflowClient:
             idempotency_ttl: how long the key holds, whole seconds >= 1; None is 7 days.
             run_at: not before; a naive datetime is local time; the past means now.
             parent_run_id: stored with the run.
+            priority: -100 to 100: of the ready runs of a queue those with a higher one start first; None is the
+                workflow's, 0 unless its definition says otherwise.
 
         Raises:
             UnknownWorkflowError: nobody registered that name; `near_names` has those that look like it.
@@ -173,6 +176,7 @@ class RedflowClient:
             idempotency_ttl=idempotency_ttl,
             run_at=run_at,
             parent_run_id=parent_run_id,
+            priority=priority,
         )
 
     async def run_by_name(
@@ -187,6 +191,7 @@ class RedflowClient:
         queue_override: str | None = None,
         max_attempts_override: float | None = None,
         parent_run_id: str | None = None,
+        priority: int | None = None,
     ) -> RunHandle[JsonData]:
         """Start a run by name, with what a definition would give; see `emit_workflow` for the rest.
 
@@ -201,6 +206,7 @@ class RedflowClient:
             queue_override: the queue, in place of the registered one.
             max_attempts_override: attempts, the first included, in place of the registered number or 3.
             parent_run_id: see `emit_workflow`.
+            priority: see `emit_workflow`.
         """
         check_name(workflow_name, what="workflow name")
         if debounce is None:
@@ -217,6 +223,7 @@ class RedflowClient:
             queue=queue_override,
             max_attempts=max_attempts_override,
             parent_run_id=parent_run_id,
+            priority=priority,
         )
         run_id = await self.engine.start_run(order, self.app, checked_debounce(debounce))
         telemetry.emit(telemetry.RUN_CREATED, run_id=run_id, workflow=order.workflow)

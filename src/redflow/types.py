@@ -287,6 +287,7 @@ class DefineWorkflowOptions:
     retries: WorkflowRetryPolicy | None = None
     throttle: WorkflowRateLimitOptions | None = None
     input_schema: type | None = None
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +309,7 @@ class WorkflowCall:
         idempotency_ttl: how long it holds, seconds; None is 7 days.
         run_at: not before; None is now.
         parent_run_id: stored with the run.
+        priority: -100 to 100, higher first; None is that of the workflow.
     """
 
     workflow: str
@@ -316,6 +318,7 @@ class WorkflowCall:
     idempotency_ttl: int | None = None
     run_at: datetime | None = None
     parent_run_id: str | None = None
+    priority: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

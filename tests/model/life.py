@@ -119,6 +119,7 @@ class Life:
         key: str | None = None,
         delay: int | None = None,
         data: str = "one",
+        priority: int | None = None,
         count: int = 1,
         again: bool = False,
     ) -> None:
@@ -126,7 +127,9 @@ class Life:
         orders: list[RunOrder] = []
         for _ in range(count):
             self.made += 1
-            order = RunOrder(run_id(self.made), workflow, PAYLOADS[data], queue=queue, idempotency_key=key)
+            order = RunOrder(
+                run_id(self.made), workflow, PAYLOADS[data], queue=queue, idempotency_key=key, priority=priority
+            )
             orders.append(replace(order, run_at_ms=None if delay is None else self.model.now + delay))
         self.both("create", lambda: self.bench.scripts.create(orders, "app"), lambda: self.model.create(orders), again)
 

@@ -43,6 +43,8 @@ class Model(State):
         run.fields["i"] = run.store("i", pack(order.input_json))
         if order.parent_run_id:
             run.fields["p"] = order.parent_run_id
+        if order.priority:
+            run.fields["pr"] = order.priority
         if meta is None:
             run.fields["u"] = 1
         if later:

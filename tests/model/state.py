@@ -8,6 +8,7 @@ from typing import Final
 
 from redflow.domain.run import TRANSITIONS
 from redflow.engines.redis.runs import Lease
+from tests.support.scripts import FRONT, STEP
 
 Line = dict[str, float]
 """Run ids and their places in the order."""
@@ -132,7 +133,8 @@ class State:
         """Put a run into its queue."""
         queue = self.runs[run_id].queue
         line = self.ready[queue]
-        score = (min(line.values()) - 1 if line else 0) if front else self.next_seq()
+        priority = self.runs[run_id].number("pr")
+        score = min([*line.values(), FRONT]) - 1 if front else self.next_seq() - priority * STEP
         line[run_id] = score
         self.ring(queue)
 

@@ -64,6 +64,7 @@ CLIENTS = (
         key=st.sampled_from([None, None, "k1", "k2"]),
         delay=st.sampled_from([None, None, -5, 0, 40, 5_000]),
         data=payload,
+        priority=st.sampled_from([None, None, None, 0, 100, -100]),
         count=few,
         again=again,
     )
@@ -204,6 +205,7 @@ FAULTS: Final = {
     "a key is taken from a run that goes on": ("lib/earlier_run", "if not status or status == 'failed'", "if true"),
     "a cancel request is overlooked": ("settle_runs", "if run.cancel then", "if false then"),
     "a canceled run stays in its queue": ("lib/leave_places", "redis.call('ZREM', base .. 'ready:' .. queue, id)", ""),
+    "a priority is forgotten on the way": ("lib/create_run", "false, priority)", "false)"),
     "a recovered run goes to the back": ("recover_runs", "r[5], true)", "r[5], false)"),
     "deaths are not counted": ("recover_runs", "redis.call('HSET', key, 'x', deaths)", ""),
     "a purged run stays in its index": ("purge_runs", "redis.call('ZREM', index, id)", ""),

@@ -32,6 +32,10 @@ BIG: Final = b'"' + random.Random(0).randbytes(40_000).hex().encode() + b'"'
 """A payload that is stored apart, compressed or not."""
 ERROR: Final = b'{"message":"no"}'
 WORKER: Final = "w1"
+STEP: Final = 2**45
+"""By how much a step of priority lowers the score in a ready line."""
+FRONT: Final = -101 * STEP
+"""Scores below this one are those of interrupted runs."""
 QUEUE: Final = "app:q"
 """The queue of workflows that the bench registers, as it is stored."""
 
@@ -85,10 +89,21 @@ class Bench:
         max_attempts: int = 3,
         version: int | None = None,
         meta: str = "{}",
+        priority: int = 0,
     ) -> list[str]:
         """Write a workflow's metadata; the script's reply."""
         limit = "" if max_concurrency is None else max_concurrency
-        args = (self.now, name, app, queue, limit, max_attempts, "" if version is None else version, meta)
+        args = (
+            self.now,
+            name,
+            app,
+            queue,
+            limit,
+            max_attempts,
+            "" if version is None else version,
+            meta,
+            priority or "",
+        )
         return [as_text(part) for part in as_list(await self.connection.call(REGISTER, self.keys.base, args))]
 
     async def remove_workflows(self, *kept: str, app: str = "app", quiet_ms: int = 30_000) -> list[str]:
@@ -125,9 +140,16 @@ class Bench:
             number = self._made
         return RunOrder(run_id(number), workflow, input_json)
 
-    async def create(self, workflow: str = "w", *, run_at_ms: int | None = None, queue: str | None = None) -> str:
+    async def create(
+        self,
+        workflow: str = "w",
+        *,
+        run_at_ms: int | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+    ) -> str:
         """Create a run; its id."""
-        order = replace(self.order(workflow), run_at_ms=run_at_ms, queue=queue)
+        order = replace(self.order(workflow), run_at_ms=run_at_ms, queue=queue, priority=priority)
         assert await self.scripts.create([order], None) == [("created", order.run_id)]
         return order.run_id
 

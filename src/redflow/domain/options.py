@@ -27,6 +27,9 @@ from redflow.types import (
 MAX_ATTEMPTS_LIMIT = 1_000_000
 """The most attempts a workflow may ask for."""
 
+MAX_PRIORITY = 100
+"""Priorities go from minus this to this; the scores of ready lines have room for no more."""
+
 MAX_COUNT = 1_000_000_000
 """The largest limit or concurrency a workflow may ask for."""
 
@@ -64,6 +67,7 @@ def check_options(options: DefineWorkflowOptions, *, now_ms: int) -> DefineWorkf
     queue = _check_queue(options.queue)
     _check_max_concurrency(options.max_concurrency)
     _check_max_attempts(options.max_attempts, "max_attempts")
+    check_priority(options.priority)
     check_cron_triggers(options.cron)
     check_event_triggers(options.event)
     _check_callable(options.mutex, "mutex")
@@ -171,6 +175,18 @@ def debounce_times(options: WorkflowDebounceOptions) -> DebounceTimes:
             f"debounce.timeout must not be shorter than debounce.period, got {options.timeout!r} and {options.period!r}"
         )
     return DebounceTimes(period_ms, timeout_ms)
+
+
+def check_priority(value: object) -> int:
+    """The priority of a run.
+
+    Raises:
+        ValueError: it is no whole number from -100 to 100.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not -MAX_PRIORITY <= value <= MAX_PRIORITY:
+        shown = _shown(value) if isinstance(value, int | float) else repr(value)
+        raise ValueError(f"priority must be a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}, got {shown}")
+    return value
 
 
 def time_ms(value: object, what: str) -> int:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from redflow.domain.names import check_key, check_name
+from redflow.domain.options import check_priority
 from redflow.domain.payload import encode
 from redflow.domain.retry import resolve_max_attempts
 from redflow.domain.run import RunOrder
@@ -28,6 +29,7 @@ def build_order(
     queue: str | None = None,
     max_attempts: float | None = None,
     parent_run_id: str | None = None,
+    priority: int | None = None,
 ) -> RunOrder:
     """The order for one run.
 
@@ -42,6 +44,7 @@ def build_order(
         queue: queue in place of the registered one; "" is "default".
         max_attempts: attempts in place of the registered number.
         parent_run_id: stored with the run.
+        priority: in place of the registered one.
 
     Raises:
         TypeError, ValueError, PayloadTooLargeError, LimitExceededError: naming what is wrong.
@@ -56,6 +59,7 @@ def build_order(
         idempotency_key=None if idempotency_key is None else check_key(idempotency_key, what="idempotency_key"),
         idempotency_ttl_s=ttl_s(idempotency_ttl),
         parent_run_id=None if parent_run_id is None else check_key(parent_run_id, what="parent_run_id"),
+        priority=None if priority is None else check_priority(priority),
     )
 
 

@@ -138,6 +138,8 @@ class RunOrder:
         run_at_ms: not before this time, epoch ms; None means now.
         idempotency_key: within its TTL one run per (workflow, key).
         idempotency_ttl_s: TTL of the key, seconds.
+        priority: given by the caller; None means that of the workflow's metadata, else 0.
+        run_timeout_ms: given by the caller; None means that of the metadata, else none.
         parent_run_id: stored as given.
     """
 
@@ -149,4 +151,6 @@ class RunOrder:
     run_at_ms: int | None = None
     idempotency_key: str | None = None
     idempotency_ttl_s: int = 604_800
+    priority: int | None = None
+    run_timeout_ms: int | None = None
     parent_run_id: str | None = None

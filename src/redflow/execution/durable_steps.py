@@ -49,6 +49,7 @@ class DurableSteps(Steps):
         timeout_ms: float | None = None,
         run_at: datetime | None = None,
         queue_override: str | None = None,
+        priority: int | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> StepOutput:
@@ -69,6 +70,7 @@ class DurableSteps(Steps):
                 generation,
                 run_at=run_at,
                 queue=queue_override,
+                priority=priority,
                 idempotency_key=idempotency_key,
                 idempotency_ttl=idempotency_ttl,
             )
@@ -84,6 +86,7 @@ class DurableSteps(Steps):
         timeout_ms: float | None = None,
         run_at: datetime | None = None,
         queue_override: str | None = None,
+        priority: int | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> str:
@@ -99,6 +102,7 @@ class DurableSteps(Steps):
                 1,
                 run_at=run_at,
                 queue=queue_override,
+                priority=priority,
                 idempotency_key=idempotency_key,
                 idempotency_ttl=idempotency_ttl,
             )
@@ -182,6 +186,7 @@ class DurableSteps(Steps):
         *,
         run_at: datetime | None,
         queue: str | None,
+        priority: int | None,
         idempotency_key: str | None,
         idempotency_ttl: int | None,
     ) -> RunOrder:
@@ -195,6 +200,7 @@ class DurableSteps(Steps):
             dump = getattr(input, "model_dump", None)
             input = dump(mode="json") if callable(dump) else input
             queue, max_attempts = queue or workflow.options.queue, workflow.max_attempts
+            priority = workflow.options.priority if priority is None else priority
         return build_order(
             child_run_id(parent, step.name, generation),
             workflow if isinstance(workflow, str) else workflow.name,
@@ -206,6 +212,7 @@ class DurableSteps(Steps):
             queue=queue,
             max_attempts=max_attempts,
             parent_run_id=claim.run_id,
+            priority=priority,
         )
 
     async def _start(self, step: StepRecord, order: RunOrder, generation: int, *, awaited: bool) -> StepRecord:

@@ -21,7 +21,9 @@ from redflow.engines.redis.runs import SERVER_TIME
 from redflow.engines.redis.scripts import verb
 from redflow.types import EventDefinition, EventTrigger, WorkflowEventMeta, WorkflowMeta
 
-REGISTER = verb("register_workflow", args="now, name, app, queue, max_concurrency, max_attempts, version, meta")
+REGISTER = verb(
+    "register_workflow", args="now, name, app, queue, max_concurrency, max_attempts, version, meta, priority"
+)
 REMOVE = verb("remove_workflows", args="now, app, quiet_ms", item="workflow (still in the registry)")
 
 SUBSCRIBE = verb("subscribe_workflow", args="workflow", item="trigger, event, contract")
@@ -99,6 +101,7 @@ class Definitions:
             definition.max_attempts or 3,
             "" if version is None else version,
             encode(_extra(definition), what="metadata"),
+            options.priority or "",
         )
         while True:
             answer, *rest = as_list(await self._connection.call(REGISTER, self._keys.base, args))
@@ -204,6 +207,8 @@ def _meta(name: str, record: dict[bytes, bytes]) -> WorkflowMeta:
     }
     if b"max_attempts" in record:
         meta["max_attempts"] = int(record[b"max_attempts"])
+    if b"priority" in record:
+        meta["priority"] = int(record[b"priority"])
     extra = orjson.loads(record.get(b"meta", b"{}"))
     if b"events" in record:
         meta["event"] = [_event_meta(trigger) for trigger in extra.get("event", [])]

@@ -25,7 +25,7 @@ from redflow.engines.redis.scripts import verb
 CREATE = verb(
     "create_runs",
     args="now, client_app",
-    item="id, workflow, queue, max_attempts, input, run_at, idempotency_key, idempotency_ttl, parent",
+    item="id, workflow, queue, max_attempts, input, run_at, key, ttl, priority, run_timeout, parent",
 )
 CLAIM = verb("claim_runs", args="now, worker, token, lease_ms, want, retention, queue_count", item="queue")
 RECORD = verb("record_steps", item="id, fence, token, field, header, payload")
@@ -44,7 +44,7 @@ START_CHILDREN = verb(
     "start_children",
     args="now, client_app",
     item="parent, fence, token, field, header, generation, awaited, id, workflow, queue, max_attempts, input, run_at, "
-    "idempotency_key, idempotency_ttl",
+    "key, ttl, priority, run_timeout",
 )
 CANCEL_CHILDREN = verb("cancel_children", args="now, limit, retention")
 PURGE = verb("purge_runs", args="now, limit")
@@ -304,6 +304,8 @@ def order_args(order: RunOrder) -> tuple[Argument, ...]:
         "" if order.run_at_ms is None else order.run_at_ms,
         "" if order.idempotency_key is None else "=" + order.idempotency_key,
         order.idempotency_ttl_s,
+        "" if order.priority is None else order.priority,
+        "" if order.run_timeout_ms is None else order.run_timeout_ms,
         order.parent_run_id or "",
     )
 

@@ -31,7 +31,7 @@ local function hold_back(run, place)
     redis.call('HSET', key, 'd', string.format('%d', due))
     schedule_run(base, id, due)
   else
-    enqueue_run(base, id, run.queue, false) -- behind the rest of its burst
+    enqueue_run(base, id, run.queue, false, redis.call('HGET', key, 'pr')) -- behind the rest of its burst
   end
   return 'waits'
 end

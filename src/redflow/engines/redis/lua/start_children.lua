@@ -2,7 +2,7 @@
 -- purpose: create runs for steps of running parents; an awaited one leaves the parent's step open until it ends
 -- keys: 1 base
 -- args: now, client_app
--- item: parent, fence, token, field, header, generation, awaited, id, workflow, queue, max_attempts, input, run_at, idempotency_key, idempotency_ttl
+-- item: parent, fence, token, field, header, generation, awaited, id, workflow, queue, max_attempts, input, run_at, key, ttl, priority, run_timeout
 -- replies: per item a pair (code, id): created | found | unknown_workflow | stale | gone | settled | cancel (nothing was started)
 -- header is the packed step header: open for an awaited child, ended for one that is only started (its output is the child's id).
 -- Sent again it finds the child it made: ids are derived from parent, step and generation.
@@ -35,7 +35,8 @@ local function start(i)
   if reason then return reason, '' end
   local code, id, found_by = create_run(base, now, ARGV[2], {
     id = ARGV[i + 7], workflow = ARGV[i + 8], queue = ARGV[i + 9], max_attempts = ARGV[i + 10], input = ARGV[i + 11],
-    run_at = ARGV[i + 12], key = ARGV[i + 13], ttl = ARGV[i + 14], parent = public_id(parent),
+    run_at = ARGV[i + 12], key = ARGV[i + 13], ttl = ARGV[i + 14], priority = ARGV[i + 15],
+    run_timeout = ARGV[i + 16], parent = public_id(parent),
   })
   if code == 'unknown_workflow' then return code, id end
   if found_by then redis.call('EXPIRE', found_by, ARGV[i + 14]) end
@@ -49,7 +50,7 @@ local function start(i)
 end
 
 local reply = {}
-for i = 3, #ARGV, 15 do
+for i = 3, #ARGV, 17 do
   local code, id = start(i)
   reply[#reply + 1] = code
   reply[#reply + 1] = id
