@@ -114,6 +114,7 @@ class BlockingStepApi(Protocol):
         run_at: datetime | None = None,
         queue_override: str | None = None,
         priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> OutputT: ...
@@ -129,6 +130,7 @@ class BlockingStepApi(Protocol):
         run_at: datetime | None = None,
         queue_override: str | None = None,
         priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> StepOutput: ...
@@ -143,6 +145,7 @@ class BlockingStepApi(Protocol):
         run_at: datetime | None = None,
         queue_override: str | None = None,
         priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> object:
@@ -159,6 +162,7 @@ class BlockingStepApi(Protocol):
         run_at: datetime | None = None,
         queue_override: str | None = None,
         priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> str: ...
@@ -174,6 +178,7 @@ class BlockingStepApi(Protocol):
         run_at: datetime | None = None,
         queue_override: str | None = None,
         priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> str: ...
@@ -188,6 +193,7 @@ class BlockingStepApi(Protocol):
         run_at: datetime | None = None,
         queue_override: str | None = None,
         priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> str:

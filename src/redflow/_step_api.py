@@ -293,6 +293,7 @@ class StepApi(Protocol):
         run_at: datetime | None = None,
         queue_override: str | None = None,
         priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> OutputT: ...
@@ -308,6 +309,7 @@ class StepApi(Protocol):
         run_at: datetime | None = None,
         queue_override: str | None = None,
         priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> StepOutput: ...
@@ -322,6 +324,7 @@ class StepApi(Protocol):
         run_at: datetime | None = None,
         queue_override: str | None = None,
         priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> object:
@@ -336,6 +339,8 @@ class StepApi(Protocol):
             run_at: when the child starts.
             queue_override: another queue for it.
             priority: -100 to 100, higher first; None is that of its workflow.
+            run_timeout_ms: how long the child may take from its first start, ms or a duration text; then it fails.
+                None is that of its workflow. `timeout_ms` is how long this step waits.
             idempotency_key: waits for the run of this key if there is one, instead of starting another.
             idempotency_ttl: how long the key holds, in seconds.
 
@@ -359,6 +364,7 @@ class StepApi(Protocol):
         run_at: datetime | None = None,
         queue_override: str | None = None,
         priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> str: ...
@@ -374,6 +380,7 @@ class StepApi(Protocol):
         run_at: datetime | None = None,
         queue_override: str | None = None,
         priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> str: ...
@@ -388,6 +395,7 @@ class StepApi(Protocol):
         run_at: datetime | None = None,
         queue_override: str | None = None,
         priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> str:

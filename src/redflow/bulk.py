@@ -86,4 +86,5 @@ def _order(call: WorkflowCall) -> RunOrder:
         run_at=call.run_at,
         parent_run_id=call.parent_run_id,
         priority=call.priority,
+        run_timeout_ms=call.run_timeout_ms,
     )

@@ -147,6 +147,7 @@ class RedflowClient:
         run_at: datetime | None = None,
         parent_run_id: str | None = None,
         priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
     ) -> RunHandle[JsonData]:
         """Start a run by the workflow's name; the input is stored as it is and validated when the run starts.
 
@@ -159,6 +160,8 @@ class RedflowClient:
             parent_run_id: stored with the run.
             priority: -100 to 100: of the ready runs of a queue those with a higher one start first; None is the
                 workflow's, 0 unless its definition says otherwise.
+            run_timeout_ms: how long the run may take from its first start to its end, ms or a duration text; then it
+                fails with kind `timeout`. None is the `timeout_ms` of its workflow.
 
         Raises:
             UnknownWorkflowError: nobody registered that name; `near_names` has those that look like it.
@@ -177,6 +180,7 @@ class RedflowClient:
             run_at=run_at,
             parent_run_id=parent_run_id,
             priority=priority,
+            run_timeout_ms=run_timeout_ms,
         )
 
     async def run_by_name(
@@ -192,6 +196,7 @@ class RedflowClient:
         max_attempts_override: float | None = None,
         parent_run_id: str | None = None,
         priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
     ) -> RunHandle[JsonData]:
         """Start a run by name, with what a definition would give; see `emit_workflow` for the rest.
 
@@ -207,6 +212,7 @@ class RedflowClient:
             max_attempts_override: attempts, the first included, in place of the registered number or 3.
             parent_run_id: see `emit_workflow`.
             priority: see `emit_workflow`.
+            run_timeout_ms: see `emit_workflow`.
         """
         check_name(workflow_name, what="workflow name")
         if debounce is None:
@@ -224,6 +230,7 @@ class RedflowClient:
             max_attempts=max_attempts_override,
             parent_run_id=parent_run_id,
             priority=priority,
+            run_timeout_ms=run_timeout_ms,
         )
         run_id = await self.engine.start_run(order, self.app, checked_debounce(debounce))
         telemetry.emit(telemetry.RUN_CREATED, run_id=run_id, workflow=order.workflow)

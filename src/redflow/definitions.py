@@ -70,6 +70,7 @@ class RunStarter(Protocol):
         max_attempts_override: int | None = None,
         parent_run_id: str | None = None,
         priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
     ) -> RunHandle[Any]:  # reason: a client starts runs by name and so cannot know the type of their output
         """Start a run of the workflow of that name."""
 
@@ -131,6 +132,7 @@ class WorkflowDefinition(Generic[InputT, OutputT]):
         queue_override: str | None = None,
         parent_run_id: str | None = None,
         priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
     ) -> RunHandle[OutputT]:
         """Start a run through the default client. Works before any worker knows the workflow.
 
@@ -143,6 +145,8 @@ class WorkflowDefinition(Generic[InputT, OutputT]):
             queue_override: another queue than the workflow's.
             parent_run_id: the run it belongs to, if any.
             priority: -100 to 100, higher first; None is that of the workflow.
+            run_timeout_ms: how long it may take from its first start, ms or a duration text; None is the workflow's
+                `timeout_ms`.
 
         Returns:
             A handle to wait for the result with.
@@ -171,7 +175,7 @@ class WorkflowDefinition(Generic[InputT, OutputT]):
             max_attempts_override=self.max_attempts,
             parent_run_id=parent_run_id,
             debounce=debounce,
-            **_limits(self.options, priority),
+            **_limits(self.options, priority, run_timeout_ms),
         )
 
 
@@ -179,14 +183,19 @@ class _Limits(TypedDict, total=False):
     """Keywords that `defn.run` passes on only if they say something: a stand-in client needn't know them."""
 
     priority: int
+    run_timeout_ms: float | str
 
 
-def _limits(options: DefineWorkflowOptions, priority: int | None) -> _Limits:
+def _limits(options: DefineWorkflowOptions, priority: int | None, run_timeout_ms: float | str | None) -> _Limits:
     limits: _Limits = {}
     if priority is not None:
         limits["priority"] = priority
     elif options.priority:
         limits["priority"] = options.priority
+    if run_timeout_ms is None:
+        run_timeout_ms = options.timeout_ms
+    if run_timeout_ms is not None:
+        limits["run_timeout_ms"] = run_timeout_ms
     return limits
 
 
@@ -262,6 +271,7 @@ class _Options(TypedDict, total=False):
     on_failure: FailureHook | None
     registry: WorkflowRegistry | None
     priority: int
+    timeout_ms: float | str | None
 
 
 @overload
@@ -302,6 +312,7 @@ def define_workflow(
     input_schema: type[InputT] | None = None,
     registry: WorkflowRegistry | None = None,
     priority: int = 0,
+    timeout_ms: float | str | None = None,
 ) -> WorkflowDefinition[InputT, OutputT]:
     """Define a workflow and register it. A name that is defined again gets the newer definition.
 
@@ -323,6 +334,8 @@ def define_workflow(
         input_schema: a pydantic model, or another class with `model_validate`; inputs become instances of it.
         registry: where to register it; None is the default registry.
         priority: of its runs, -100 to 100: of the ready runs of a queue those with a higher one start first.
+        timeout_ms: how long a run may take from its first start to its end, ms or a duration text; then it fails with
+            kind `timeout`. Retries, sleeps and waits count; None is no limit.
 
     Returns:
         The definition, to start runs of it with `run`.
@@ -346,6 +359,7 @@ def define_workflow(
         throttle=throttle,
         input_schema=input_schema,
         priority=priority,
+        timeout_ms=timeout_ms,
     )
     checked = check_options(options, now_ms=time.time_ns() // 1_000_000)
     definition = WorkflowDefinition(checked, handler)

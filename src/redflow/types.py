@@ -288,6 +288,7 @@ class DefineWorkflowOptions:
     throttle: WorkflowRateLimitOptions | None = None
     input_schema: type | None = None
     priority: int = 0
+    timeout_ms: float | str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +311,8 @@ class WorkflowCall:
         run_at: not before; None is now.
         parent_run_id: stored with the run.
         priority: -100 to 100, higher first; None is that of the workflow.
+        run_timeout_ms: how long the run may take from its first start, ms or a duration text; None is that of the
+            workflow.
     """
 
     workflow: str
@@ -319,6 +322,7 @@ class WorkflowCall:
     run_at: datetime | None = None
     parent_run_id: str | None = None
     priority: int | None = None
+    run_timeout_ms: float | str | None = None
 
 
 @dataclass(frozen=True, slots=True)

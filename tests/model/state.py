@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Final
@@ -81,6 +82,7 @@ class Meta:
     max_attempts: int
     version: int | None
     updated: int
+    hook: bool = False
 
 
 class State:
@@ -103,6 +105,7 @@ class State:
         self.stray_since: dict[Place, int] = {}
         self.due: dict[str, int] = {}
         self.leases: dict[str, int] = {}
+        self.timeouts: dict[str, int] = {}
         self.expiry: list[str] = []
         self.idle: dict[str, set[str]] = defaultdict(set)
         self.metas: dict[str, Meta] = {}
@@ -153,6 +156,7 @@ class State:
         was_running = run.status == "running"
         self.move(run, to)
         self.leases.pop(run_id, None)
+        self.timeouts.pop(run_id, None)
         run.drop("d", "r", "x", "z", "u")
         run.drop(*{"succeeded": "e", "failed": "o", "canceled": "eo"}[to])
         run.fields["f"] = self.now
@@ -162,6 +166,36 @@ class State:
         self.expiry.append(run_id)
         if was_running:
             self.hand_over(run.workflow)
+
+    def decide_timeout(self, run_id: str) -> None:
+        """The failure of a run that has timed out."""
+        run = self.runs[run_id]
+        message = f"Run timed out: {run.workflow} after {run.number('to')} ms"
+        failure = {"name": "TimeoutError", "message": message, "kind": "timeout"}
+        failure["stack"] = f"redflow.errors.TimeoutError: {message}"
+        self.timeouts.pop(run_id, None)
+        run.fields["z"] = json.dumps(failure, separators=(",", ":")).encode()
+
+    def end_decided(self, run_id: str) -> None:
+        """End a run that has failed, or put it before all others, for its on_failure."""
+        run = self.runs[run_id]
+        meta = self.metas.get(run.workflow)
+        if meta is None or not meta.hook:
+            self.finish(run_id, "failed", self.decided(run))
+            return
+        self.leases.pop(run_id, None)
+        run.drop("k", "d")
+        if run.status != "running":
+            run.fields["r"] = 1
+        if run.status == "scheduled":
+            self.move(run, "queued")
+        self.enqueue(run_id, front=True)
+
+    def decided(self, run: Run) -> bytes:
+        """The error of a failure that was decided."""
+        decided = run["z"]
+        assert isinstance(decided, bytes)
+        return run.big["z"] if decided == b"@" else decided
 
     def owned(self, lease: Lease) -> tuple[Run | None, str]:
         """The run behind a lease, or why it may not be written to."""

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from redflow.domain.names import check_key, check_name
-from redflow.domain.options import check_priority
+from redflow.domain.options import check_priority, positive_ms
 from redflow.domain.payload import encode
 from redflow.domain.retry import resolve_max_attempts
 from redflow.domain.run import RunOrder
@@ -30,6 +30,7 @@ def build_order(
     max_attempts: float | None = None,
     parent_run_id: str | None = None,
     priority: int | None = None,
+    run_timeout_ms: float | str | None = None,
 ) -> RunOrder:
     """The order for one run.
 
@@ -45,6 +46,7 @@ def build_order(
         max_attempts: attempts in place of the registered number.
         parent_run_id: stored with the run.
         priority: in place of the registered one.
+        run_timeout_ms: in place of the registered one; ms or a duration text.
 
     Raises:
         TypeError, ValueError, PayloadTooLargeError, LimitExceededError: naming what is wrong.
@@ -60,6 +62,7 @@ def build_order(
         idempotency_ttl_s=ttl_s(idempotency_ttl),
         parent_run_id=None if parent_run_id is None else check_key(parent_run_id, what="parent_run_id"),
         priority=None if priority is None else check_priority(priority),
+        run_timeout_ms=None if run_timeout_ms is None else positive_ms(run_timeout_ms, "run_timeout_ms"),
     )
 
 

@@ -22,7 +22,7 @@ NEW: Final = "new"
 TRANSITIONS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
         NEW: frozenset({"queued", "scheduled"}),
-        "scheduled": frozenset({"queued", "canceled"}),
+        "scheduled": frozenset({"queued", "canceled", "failed"}),
         "queued": frozenset({"running", "canceled", "failed", "scheduled"}),
         "running": frozenset({"succeeded", "failed", "canceled", "scheduled", "queued"}),
         "succeeded": frozenset(),
@@ -30,8 +30,9 @@ TRANSITIONS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "canceled": frozenset(),
     }
 )
-"""Which status may follow which. `queued -> failed` is the run whose workflow nobody knows, `queued -> scheduled` a
-debounce that begins anew, `running -> queued` a run that has to wait for its mutex, the claim taken back."""
+"""Which status may follow which. `queued -> failed` is the run whose workflow nobody knows, `scheduled -> failed` one
+that times out while it sleeps, `queued -> scheduled` a debounce that begins anew, `running -> queued` a run that has to
+wait for its mutex, the claim taken back."""
 
 _PREFIX: Final = "run_"
 _SHARD_BITS: Final = 12

@@ -75,6 +75,7 @@ class BlockingSteps:
         run_at: datetime | None = None,
         queue_override: str | None = None,
         priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> StepOutput:
@@ -88,6 +89,7 @@ class BlockingSteps:
                 run_at=run_at,
                 queue_override=queue_override,
                 priority=priority,
+                run_timeout_ms=run_timeout_ms,
                 idempotency_key=idempotency_key,
                 idempotency_ttl=idempotency_ttl,
             )
@@ -103,6 +105,7 @@ class BlockingSteps:
         run_at: datetime | None = None,
         queue_override: str | None = None,
         priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> str:
@@ -116,6 +119,7 @@ class BlockingSteps:
                 run_at=run_at,
                 queue_override=queue_override,
                 priority=priority,
+                run_timeout_ms=run_timeout_ms,
                 idempotency_key=idempotency_key,
                 idempotency_ttl=idempotency_ttl,
             )

@@ -96,6 +96,7 @@ class InlineSteps(Steps):
         run_at: datetime | None = None,
         queue_override: str | None = None,
         priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> StepOutput:
@@ -123,6 +124,7 @@ class InlineSteps(Steps):
         run_at: datetime | None = None,
         queue_override: str | None = None,
         priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> str:

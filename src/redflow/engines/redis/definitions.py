@@ -10,6 +10,7 @@ import orjson
 
 from redflow.definitions import AnyWorkflow
 from redflow.domain.names import scope_queue
+from redflow.domain.options import positive_ms
 from redflow.domain.payload import encode
 from redflow.domain.schema import contract_of
 from redflow.engines.redis.connection import Connection
@@ -22,7 +23,8 @@ from redflow.engines.redis.scripts import verb
 from redflow.types import EventDefinition, EventTrigger, WorkflowEventMeta, WorkflowMeta
 
 REGISTER = verb(
-    "register_workflow", args="now, name, app, queue, max_concurrency, max_attempts, version, meta, priority"
+    "register_workflow",
+    args="now, name, app, queue, max_concurrency, max_attempts, version, meta, priority, run_timeout, on_failure",
 )
 REMOVE = verb("remove_workflows", args="now, app, quiet_ms", item="workflow (still in the registry)")
 
@@ -102,6 +104,8 @@ class Definitions:
             "" if version is None else version,
             encode(_extra(definition), what="metadata"),
             options.priority or "",
+            "" if options.timeout_ms is None else positive_ms(options.timeout_ms, "timeout_ms"),
+            "1" if options.on_failure is not None else "",
         )
         while True:
             answer, *rest = as_list(await self._connection.call(REGISTER, self._keys.base, args))
@@ -209,6 +213,8 @@ def _meta(name: str, record: dict[bytes, bytes]) -> WorkflowMeta:
         meta["max_attempts"] = int(record[b"max_attempts"])
     if b"priority" in record:
         meta["priority"] = int(record[b"priority"])
+    if b"run_timeout" in record:
+        meta["timeout_ms"] = int(record[b"run_timeout"])
     extra = orjson.loads(record.get(b"meta", b"{}"))
     if b"events" in record:
         meta["event"] = [_event_meta(trigger) for trigger in extra.get("event", [])]

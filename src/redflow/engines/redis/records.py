@@ -26,25 +26,7 @@ log = logging.getLogger("redflow")
 Record = Mapping[bytes, bytes]
 
 HEADER_FIELDS: Final = (
-    "w",
-    "q",
-    "s",
-    "a",
-    "m",
-    "c",
-    "t",
-    "f",
-    "d",
-    "b",
-    "cr",
-    "cw",
-    "p",
-    "mi",
-    "tl",
-    "pr",
-    "i",
-    "o",
-    "e",
+    *("w", "q", "s", "a", "m", "c", "t", "f", "d", "b", "cr", "cw", "p", "mi", "tl", "pr", "ta", "i", "o", "e"),
 )
 """The fields of `get_run`, in the order they are asked for."""
 
@@ -146,6 +128,8 @@ def run_state(run_id: str, record: Record) -> RunState:
         state["merged_into"] = record[b"mi"].decode()
     if b"pr" in record:
         state["priority"] = int(record[b"pr"])
+    if b"ta" in record:
+        state["timeout_at"] = int(record[b"ta"])
     return state
 
 
@@ -172,6 +156,8 @@ def listed_run(run_id: str, record: Record) -> ListedRun:
         listed["parent_run_id"] = record[b"p"].decode()
     if b"pr" in record:
         listed["priority"] = int(record[b"pr"])
+    if b"ta" in record:
+        listed["timeout_at"] = int(record[b"ta"])
     return listed
 
 

@@ -2,7 +2,7 @@
 -- purpose: move scheduled runs whose time has come to the back of their queues, and the lines of throttles on
 -- keys: 1 base
 -- args: now, limit
--- replies: {now, next_due, promoted}
+-- replies: {now, next_due, promoted}; next_due may be over: there are more, or time_out_runs is to be called
 -- From a throttle's line as many runs become ready as its next window has room for; that room is theirs from now on.
 -- include: server_now
 -- include: ready_run

@@ -3,7 +3,7 @@
 -- keys: 1 base
 -- args: now, client_app
 -- item: parent, fence, token, field, header, generation, awaited, id, workflow, queue, max_attempts, input, run_at, key, ttl, priority, run_timeout
--- replies: per item a pair (code, id): created | found | unknown_workflow | stale | gone | settled | cancel (nothing was started)
+-- replies: per item a pair (code, id): created | found | unknown_workflow | stale | gone | settled | cancel | timeout (nothing was started)
 -- header is the packed step header: open for an awaited child, ended for one that is only started (its output is the child's id).
 -- Sent again it finds the child it made: ids are derived from parent, step and generation.
 -- include: server_now
@@ -31,7 +31,7 @@ end
 local function start(i)
   local parent, field, header, generation = ARGV[i], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]
   local run, reason = owned_run(base, parent, ARGV[i + 1], ARGV[i + 2])
-  if run and run.cancel then reason = 'cancel' end
+  if run then reason = run.cancel and 'cancel' or run.decided and 'timeout' end
   if reason then return reason, '' end
   local code, id, found_by = create_run(base, now, ARGV[2], {
     id = ARGV[i + 7], workflow = ARGV[i + 8], queue = ARGV[i + 9], max_attempts = ARGV[i + 10], input = ARGV[i + 11],
