@@ -85,7 +85,7 @@ def test_the_signature_is_the_contract() -> None:
         **dict.fromkeys(
             [
                 *("max_concurrency", "max_attempts", "cron", "event", "debounce", "mutex", "rate_limit"),
-                *("retries", "throttle", "on_failure", "input_schema", "registry"),
+                *("retries", "throttle", "on_failure", "input_schema", "registry", "timeout_ms"),
             ]
         ),
     }
@@ -222,6 +222,18 @@ async def test_run_passes_its_options_on(client: StandInClient) -> None:
         "debounce": None,
     }
     assert client.calls[1][1]["queue_override"] == "mail"
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "passed"),
+    [(None, None, {}), ("5s", None, {"run_timeout_ms": "5s"}), (5, 7, {"run_timeout_ms": 7})],
+)
+async def test_a_time_out_is_passed_on_if_there_is_one(
+    client: StandInClient, own: float | str | None, given: float | None, passed: dict[str, object]
+) -> None:
+    await define_workflow("w", handler=handler, timeout_ms=own).run({}, run_timeout_ms=given)
+    sent = client.calls[0][1]
+    assert {name: sent[name] for name in sent if name == "run_timeout_ms"} == passed
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ CLASSES: dict[str, tuple[bool, dict[str, object]]] = {
             "throttle": None,
             "input_schema": None,
             "priority": 0,
+            "timeout_ms": None,
         },
     ),
     "StepRunOptions": (True, {"name": REQUIRED, "timeout_ms": None}),

@@ -145,8 +145,8 @@ class RunLife(RuleBasedStateMachine):
         life.register_workflow("b", None, None, "app", again=False)
         life.register_worker("w1", "app", again=False)
         life.register_worker("w2", "app", again=False)
-        life.create("a", count=3)
-        life.create("b", count=2)
+        life.create("a", count=3, timeout=2_000)
+        life.create("b", count=2, timeout=60)
         life.claim("w1", 3, ("app:q",), again=False)
 
     @rule(call=CLIENTS)
