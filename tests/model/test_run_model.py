@@ -208,7 +208,6 @@ FAULTS: Final = {
     "a key is taken from a run that goes on": ("lib/earlier_run", "if not status or status == 'failed'", "if true"),
     "a cancel request is overlooked": ("settle_runs", "if run.cancel then", "if false then"),
     "a canceled run stays in its queue": ("lib/leave_places", "redis.call('ZREM', base .. 'ready:' .. queue, id)", ""),
-    "a time-out counts from each start": ("lib/start_run", "if not run[10] then", "if true then"),
     "a run that timed out may still succeed": ("settle_runs", "if run.decided and outcome", "if false and outcome"),
     "an ended run keeps its time-out": ("lib/finish_run", "if run.timeout ~= false then", "if false then"),
     "a priority is forgotten on the way": ("lib/create_run", "false, priority)", "false)"),
