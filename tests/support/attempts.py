@@ -13,7 +13,7 @@ from redflow.domain.payload import encode
 from redflow.domain.step import StepRecord
 from redflow.execution.admission import Admission, AdmissionRequest
 from redflow.execution.attempt import Announcer, Attempt
-from redflow.execution.journal import Claim
+from redflow.execution.journal import Claim, Interruption
 from redflow.execution.pipeline import attempt_outcome
 from redflow.execution.steps import Steps
 from redflow.execution.threads import ThreadPool
@@ -49,8 +49,8 @@ class MemoryJournal:
     async def load(self, step: StepRecord) -> bytes:
         return step.payload
 
-    async def decide_failure(self, error_json: bytes) -> bool:
-        return True
+    async def decide_failure(self, error_json: bytes) -> Interruption | None:
+        return None
 
     async def admit(self, request: AdmissionRequest) -> Admission:
         return Admission("admitted", self.now_ms())

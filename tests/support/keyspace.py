@@ -63,6 +63,7 @@ FAMILIES: Final = (
     _family(rf"idx:({_STATUS}):(.+)", "zset"),
     _family(r"ready:(.+)", "zset"),
     _family(r"due", "zset"),
+    _family(r"timeouts", "zset"),
     _family(r"leases", "zset"),
     _family(r"line:(\d+):(.+)", "zset"),
     _family(r"lined:(.+)", "set"),

@@ -3,6 +3,7 @@
     running ──> ended        the handler returned or raised
             ├─> suspended    everything it waits for is an open wait: the run sleeps
             ├─> canceled     a cancel was requested
+            ├─> timed_out    the run's time-out has passed: handed back, its failure decided
             ├─> stopping     the worker stops: handed back, same attempt
             └─> lost         the lease is gone: nothing may be written any more
 
@@ -20,14 +21,13 @@ from typing import Final, Literal
 from redflow.domain.step import StepRecord
 from redflow.errors import CanceledError
 from redflow.execution.awaiting import RUNNABLE, Runnable, leaves
-from redflow.execution.journal import Claim, Journal
+from redflow.execution.journal import Claim, Interruption, Journal
 from redflow.execution.threads import ThreadPool
 from redflow.types import CancelSignal, StepApi
 
 log = logging.getLogger("redflow")
 
-State = Literal["running", "ended", "suspended", "canceled", "stopping", "lost"]
-Interruption = Literal["canceled", "stopping", "lost"]
+State = Literal["running", "ended", "suspended", "canceled", "timed_out", "stopping", "lost"]
 
 UNWIND_S: Final = 0.5
 """How long user code may take to unwind, seconds; then it is abandoned."""
@@ -133,7 +133,7 @@ class Attempt:
         """Stop user code: set the signal and cancel what runs. The first interruption stays, but for a lost lease."""
         if self.settling:
             return
-        if self.state == "ended" and why == "canceled":
+        if self.state == "ended" and why in ("canceled", "timed_out"):
             return  # the script that settles sees the request and decides
         if self.state not in ("running", "ended"):
             if why == "lost":

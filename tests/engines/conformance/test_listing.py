@@ -42,11 +42,17 @@ async def created_at(world: World, run_id: str) -> int:
 async def apart(world: World, count: int) -> list[str]:
     """Runs of which each has a millisecond of its own."""
     run_ids: list[str] = []
-    while len(run_ids) < count:
-        [run_id] = await many(world, 1)
-        if not run_ids or await created_at(world, run_id) > await created_at(world, run_ids[-1]):
-            run_ids.append(run_id)
+    for _ in range(count):
+        run_ids += await many(world, 1)
+        created = await created_at(world, run_ids[-1])
+        while await server_ms(world) <= created:  # the next one is of a later millisecond
+            pass
     return run_ids
+
+
+async def server_ms(world: World) -> int:
+    seconds, micros = await world.redis.time()
+    return int(seconds) * 1000 + int(micros) // 1000
 
 
 async def test_newest_first_or_oldest_first_and_fifty_by_default(world: World) -> None:

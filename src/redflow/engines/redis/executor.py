@@ -16,9 +16,9 @@ from redflow.engines.redis.journal import JournalWriter, RedisJournal, load_big
 from redflow.engines.redis.records import claim_of
 from redflow.engines.redis.runs import ClaimedRun, Lease, Settlement
 from redflow.errors import ConnectionError, RedflowError, make_error_json
-from redflow.execution.attempt import UNWIND_S, Announcer, Attempt, Interruption
+from redflow.execution.attempt import UNWIND_S, Announcer, Attempt
 from redflow.execution.durable_steps import DurableSteps
-from redflow.execution.journal import Claim, LeaseLost
+from redflow.execution.journal import Claim, Interruption, LeaseLost
 from redflow.execution.pipeline import attempt_outcome, interrupted_outcome
 from redflow.execution.threads import ThreadPool
 
@@ -84,10 +84,10 @@ class Executor:
         _tell(telemetry.RUN_CLAIMED, claim)
         attempt: Attempt
 
-        def canceled() -> None:
-            attempt.interrupt("canceled")
+        def interrupted(why: Interruption) -> None:
+            self.interrupt(run.lease.run_id, why)
 
-        journal = RedisJournal(self._writer, run.lease, claim.created_at, canceled)
+        journal = RedisJournal(self._writer, run.lease, claim.created_at, interrupted)
         attempt = Attempt(
             claim, journal, self._threads, lambda attempt: DurableSteps(attempt, journal), self._announcer
         )
@@ -99,8 +99,9 @@ class Executor:
     def interrupt(self, run_id: str, why: Interruption) -> None:
         """Interrupt a run if it is held here."""
         held = self.held.get(run_id)
-        if held is not None:
-            held.attempt.interrupt(why)
+        if held is None or (why == "timed_out" and held.attempt.claim.decided_failure is not None):
+            return  # its failure was decided before it was claimed: this claim is there to call its on_failure
+        held.attempt.interrupt(why)
 
     def look_again(self, run_id: str) -> None:
         """A wait of a run may have been decided."""
@@ -179,7 +180,6 @@ class Executor:
             if held is not None and held.attempt is attempt:
                 del self.held[run_id]
             attempt.release()
-            journal.release()
             self.progress += 1
             self._on_free()
 

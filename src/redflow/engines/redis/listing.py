@@ -21,7 +21,7 @@ from redflow.types import ALL_STATUSES, ListedRun, ListRunsParams, SearchRunsPar
 
 LIST_PAGE = verb("list_page", args="newest_first, cursor_time, cursor_id, limit", item="index")
 
-LISTED_FIELDS: Final = ("w", "q", "s", "c", "a", "m", "e", "d", "t", "f", "p")
+LISTED_FIELDS: Final = ("w", "q", "s", "c", "a", "m", "e", "d", "t", "f", "p", "pr", "ta")
 _SEARCHED_FIELDS: Final = (*LISTED_FIELDS, "cw", "i", "o")
 _PAYLOAD_FIELDS: Final = ("e", "i", "o")
 _MOST_SCANNED: Final = 10_000
