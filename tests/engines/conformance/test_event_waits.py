@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from redflow import RunHandle, workflow
-from redflow.types import JsonData, WorkflowRetryPolicy
+from redflow.types import JsonData, StepWaitForTarget, WorkflowRetryPolicy
 from tests.support.world import Context, World, eventually
 
 Handle = RunHandle[JsonData]
@@ -84,16 +84,15 @@ async def test_bad_arguments(world: World) -> None:
     @workflow("w", max_attempts=1, registry=world.registry)
     async def w(ctx: Context) -> list[str]:
         raised: list[str] = []
-        for number, (event, key, timeout) in enumerate(
-            [
-                (" ", "k", 1),
-                ("e", " ", 1),
-                ("e", "k", True),
-                ("e", "k", -1),
-                ("e", "k", float("nan")),
-                ("e", "k", "soon"),
-            ]
-        ):
+        bad: list[tuple[str, str, StepWaitForTarget]] = [
+            (" ", "k", 1),
+            ("e", " ", 1),
+            ("e", "k", True),
+            ("e", "k", -1),
+            ("e", "k", float("nan")),
+            ("e", "k", "soon"),
+        ]
+        for number, (event, key, timeout) in enumerate(bad):
             try:
                 await ctx.step.wait_for_event(f"wait {number}", event, key, timeout)
             except Exception as exc:
