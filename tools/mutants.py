@@ -19,6 +19,7 @@ usage: mutants.py [--root DIRECTORY] [--only TEXT] [--jobs N] [--list]
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -29,17 +30,38 @@ import time
 import tomllib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Final
 
 CATALOGUE: Final = "tests/mutants"
-LONGEST_S: Final = 180
-"""A mutant whose tests hang is killed by that, seconds."""
 LONGEST_TEST_S: Final = 40
+"""A test that hangs because of a mutant fails after this time, seconds."""
 _NOT_COPIED: Final = (".*", "__pycache__", "*.egg-info", "build", "dist", "site", "results", "out")
 _FAILED: Final = 1
+_RUNNER: Final = """
+import importlib, json, os, sys
+for name in ("hypothesis", "jsonschema", "pydantic", "pytest", "pytest_asyncio", "pytest_timeout", "redis.asyncio"):
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        pass
+import pytest
+for line in sys.stdin:
+    order = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        output = os.open(order["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        code = pytest.main(order["arguments"])
+        sys.stdout.flush()
+        os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""Imports what does not change once, and runs pytest in a fork of itself for each line it is given."""
 _FAILED_TEST: Final = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.M)
 
 
@@ -109,37 +131,82 @@ def copy_tree(root: Path, to: Path) -> None:
     shutil.copytree(root, to, ignore=shutil.ignore_patterns(*_NOT_COPIED), dirs_exist_ok=True)
 
 
-def run_tests(tree: Path, tests: Sequence[str]) -> tuple[int, str]:
-    """Run tests on a copy: pytest's exit code (that of failed tests if they hang), and what it printed."""
-    environment = os.environ | {"PYTHONPATH": str(tree / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider"]
-    command += [f"--timeout={LONGEST_TEST_S}", *tests]
-    try:
-        done = subprocess.run(
-            command, cwd=tree, env=environment, capture_output=True, text=True, timeout=LONGEST_S, check=False
+class Runner:
+    """A copy of the tree, and a process that runs tests on it.
+
+    Args:
+        root: the tree to copy.
+        tree: where the copy goes.
+    """
+
+    def __init__(self, root: Path, tree: Path) -> None:
+        copy_tree(root, tree)
+        self.tree = tree
+        self._writes = 0
+        self._output = tree.parent / f"{tree.name}.txt"
+        environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPATH": f"{tree / 'src'}{os.pathsep}{tree}"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _RUNNER],
+            cwd=tree,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
-    except subprocess.TimeoutExpired:
-        return _FAILED, f"FAILED {tests[0]} (it hangs)"
-    return done.returncode, done.stdout + done.stderr
 
+    def run(self, tests: Sequence[str]) -> tuple[int, str]:
+        """Run tests up to the first that fails: pytest's exit code, and what it printed."""
+        arguments = [
+            "-x",
+            "-q",
+            "--no-header",
+            "--assert=plain",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:hypothesispytest",
+            f"--timeout={LONGEST_TEST_S}",
+            *tests,
+        ]
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"output": str(self._output), "arguments": arguments}) + "\n")
+        self._process.stdin.flush()
+        code = int(self._process.stdout.readline())
+        return code, self._output.read_text("utf-8", "replace")
 
-def judge(mutant: Mutant, tree: Path) -> Verdict:
-    """Plant a mutant in a copy, run its tests, and take it out again."""
-    path = tree / mutant.file
-    original = path.read_text("utf-8")
-    started = time.monotonic()
-    path.write_text(original.replace(mutant.old, mutant.new), "utf-8")
-    try:
-        code, printed = run_tests(tree, mutant.tests)
-    finally:
-        path.write_text(original, "utf-8")
-    seconds = time.monotonic() - started
-    if code == _FAILED:
-        by = _FAILED_TEST.search(printed)
-        return Verdict(mutant, "killed", by[1].rpartition("::")[2] if by else "?", seconds)
-    if code == 0:
-        return Verdict(mutant, "SURVIVED", "", seconds)
-    return Verdict(mutant, "BROKEN", f"pytest ended with {code}: {printed.strip()[-300:]}", seconds)
+    def judge(self, mutant: Mutant) -> Verdict:
+        """Plant a mutant, run its tests, and take it out again."""
+        path = self.tree / mutant.file
+        original = path.read_text("utf-8")
+        started = time.monotonic()
+        self._write(path, original.replace(mutant.old, mutant.new))
+        try:
+            code, printed = self.run(mutant.tests)
+        finally:
+            self._write(path, original)
+        seconds = time.monotonic() - started
+        if code == _FAILED:
+            by = _FAILED_TEST.search(printed)
+            return Verdict(mutant, "killed", by[1].rpartition("::")[2] if by else "?", seconds)
+        if code == 0:
+            return Verdict(mutant, "SURVIVED", "", seconds)
+        return Verdict(mutant, "BROKEN", f"pytest ended with {code}: {printed.strip()[-300:]}", seconds)
+
+    def _write(self, path: Path, text: str) -> None:
+        """Write a file so that no cached bytecode of it counts: that goes by the second of its time, and its size."""
+        path.write_text(text, "utf-8")
+        self._writes += 1
+        at = int(path.stat().st_mtime) + 10 * self._writes
+        os.utime(path, (at, at))
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
 
 
 def judge_all(mutants: Sequence[Mutant], root: Path, jobs: int) -> list[Verdict]:
@@ -148,24 +215,24 @@ def judge_all(mutants: Sequence[Mutant], root: Path, jobs: int) -> list[Verdict]
     Raises:
         CatalogueError: a named test fails without any mutant.
     """
-    with tempfile.TemporaryDirectory(prefix="redflow-mutants-") as temporary:
-        trees: SimpleQueue[Path] = SimpleQueue()
+    with tempfile.TemporaryDirectory(prefix="redflow-mutants-") as temporary, ExitStack() as stack:
+        runners: SimpleQueue[Runner] = SimpleQueue()
         for number in range(jobs):
-            tree = Path(temporary, str(number))
-            copy_tree(root, tree)
-            trees.put(tree)
+            runner = Runner(root, Path(temporary, str(number)))
+            stack.callback(runner.close)
+            runners.put(runner)
         tests = sorted({test for mutant in mutants for test in mutant.tests})
-        code, printed = run_tests(Path(temporary, "0"), tests)
+        code, printed = runner.run(tests)
         if code != 0:
             raise CatalogueError(f"the named tests don't pass on the unchanged tree:\n{printed.strip()[-3000:]}")
         print(f"{len(tests)} named tests pass on the unchanged tree", flush=True)
 
         def one(mutant: Mutant) -> Verdict:
-            tree = trees.get()
+            runner = runners.get()
             try:
-                verdict = judge(mutant, tree)
+                verdict = runner.judge(mutant)
             finally:
-                trees.put(tree)
+                runners.put(runner)
             print(f"{verdict.word:9} {verdict.seconds:5.1f} s  {mutant.id:45} {verdict.by}", flush=True)
             return verdict
 

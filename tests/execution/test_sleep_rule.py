@@ -164,3 +164,18 @@ async def test_a_canceled_attempt_records_its_open_steps_as_canceled() -> None:
     assert isinstance(ran.outcome, Canceled)
     assert ran.journal.statuses() == {"nap": "canceled", "work": "canceled"}
     assert ran.attempt.signal.is_set()
+
+
+async def test_a_step_does_not_begin_once_the_lease_may_have_run_out() -> None:
+    called: list[str] = []
+
+    async def handler(ctx: Context) -> None:
+        await ctx.step.run("one", called.append, "one")
+        running.journal.lease_holds = False
+        await ctx.step.run("two", called.append, "two")
+
+    running = Running(handler)
+    ran = await running.end()
+    assert called == ["one"]
+    assert ran.outcome is None
+    assert ran.attempt.state == "lost"

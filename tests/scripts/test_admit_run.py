@@ -203,6 +203,29 @@ async def test_a_cancel_request_comes_first(bench: Bench) -> None:
     assert changes(before, await bench.values()) == {}
 
 
+async def test_a_blocked_run_hands_its_slot_to_the_next_in_line(bench: Bench) -> None:
+    await bench.serve(max_concurrency=2)
+    first, second = await started(bench, 2)
+    third = await bench.create()
+    assert (await bench.claim()).runs == []
+    assert await ask(bench, first, MUTEX) == "admitted"
+    assert await bench.ids("ready:app:q") == []
+    assert await ask(bench, second, MUTEX) == "mutex_wait"
+    assert await bench.ids("ready:app:q") == [third]
+
+
+async def test_a_granted_run_that_is_throttled_passes_the_mutex_on(bench: Bench) -> None:
+    await bench.serve()
+    both = replace(MUTEX, throttle=Budget("t", 1, 1000))
+    first, second, third = await started(bench, 3)
+    assert [await ask(bench, lease, both) for lease in (first, second)] == ["admitted", "mutex_wait"]
+    assert await ask(bench, third, MUTEX) == "mutex_wait"
+    await bench.settle(first)
+    assert await owner(bench) == second.run_id
+    assert await ask(bench, await bench.claimed(second.run_id), both) == "throttled"
+    assert await owner(bench) == third.run_id
+
+
 # -- throttle ------------------------------------------------------------------------------------------------------
 
 
@@ -234,6 +257,16 @@ async def test_at_the_windows_end_at_most_limit_leave_the_line(bench: Bench) -> 
     assert await ask(bench, claimed[2], THROTTLE) == "throttled"  # nobody overtakes the line
     assert [await ask(bench, lease, THROTTLE) for lease in claimed[:2]] == ["admitted"] * 2
     assert (await bench.values())["throttled"] == {"1:w:k": bench.now + 1000}
+
+
+async def test_nobody_overtakes_a_line_that_has_not_moved_on_yet(bench: Bench) -> None:
+    await bench.serve()
+    leases = await started(bench, 3)
+    assert [await ask(bench, lease, THROTTLE) for lease in leases] == ["admitted"] * 2 + ["throttled"]
+    bench.now += 1000
+    [fresh] = await started(bench, 1)
+    assert await ask(bench, fresh, THROTTLE) == "throttled"
+    assert await bench.ids("throttleline:1:w:k") == [leases[2].run_id, fresh.run_id]
 
 
 async def test_many_leave_in_chunks(bench: Bench) -> None:

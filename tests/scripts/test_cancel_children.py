@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from redflow.domain.run import public_run_id
 from tests.support.scripts import ERROR, RETENTION_MS, T0, Bench, changes
 
@@ -115,3 +117,16 @@ async def test_sent_again_it_changes_nothing(bench: Bench) -> None:
     before = await bench.values()
     assert await bench.scripts.cancel_children(10) == (0, False)
     assert changes(before, await bench.values()) == {}
+
+
+@pytest.mark.parametrize("outcome", ["succeeded", "failed", "canceled"])
+async def test_the_children_of_a_run_that_is_over_live_on(bench: Bench, outcome: str) -> None:
+    await bench.serve()
+    parent = await bench.running()
+    child = await kid(bench, parent.run_id)
+    await bench.settle(parent, outcome, ERROR)
+    before = await bench.values()
+    assert await bench.scripts.cancel_tree(parent.run_id, "late") == ("finished", False)
+    assert await bench.scripts.cancel_children(10) == (0, False)
+    assert changes(before, await bench.values()) == {}
+    assert await bench.field(child, "s") == "queued"

@@ -107,6 +107,19 @@ async def test_a_run_that_started_or_ended_is_not_joined(bench: Bench, left: str
     assert await call(bench, second) == ("created", second.run_id)
 
 
+async def test_a_run_that_is_held_is_not_joined_and_leaves_the_next_alone(bench: Bench) -> None:
+    await bench.serve()
+    order, second = bench.order(), bench.order(input_json=b"2")
+    await call(bench, order)
+    bench.now += 100
+    await bench.scripts.promote(10)
+    lease = await bench.claimed(order.run_id)
+    assert await call(bench, second) == ("created", second.run_id)
+    assert (await admit(bench.scripts, lease, AdmissionRequest(first=True))).code == "admitted"
+    third = bench.order(input_json=b"3")
+    assert await call(bench, third) == ("debounced", second.run_id)
+
+
 async def test_in_line_for_a_slot_it_keeps_its_place(bench: Bench) -> None:
     await bench.serve(max_concurrency=1)
     await bench.running()

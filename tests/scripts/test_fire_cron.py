@@ -13,7 +13,7 @@ from redflow.domain.run import cron_run_id
 from redflow.engines.redis.crons import FIRE, Crons, DueCron, cron_trigger_id
 from redflow.engines.redis.loops.cron import fire_due
 from redflow.engines.redis.replies import as_list, as_text
-from tests.support.scripts import T0, Bench, changes
+from tests.support.scripts import ERROR, T0, Bench, changes
 from tests.support.world import Context
 
 MINUTE = 60_000
@@ -240,6 +240,20 @@ async def test_with_an_unfinished_run_of_the_trigger_a_tick_is_skipped_and_that_
     stored = await clockwork.cron(trigger)
     assert (stored["sc"], stored["st"], stored["ft"]) == ("1", str(START + 2 * MINUTE), str(START + MINUTE))
     assert stored["n"] == str(START + 3 * MINUTE)
+
+
+@pytest.mark.parametrize("status", ["queued", "scheduled", "running"])
+async def test_a_run_is_unfinished_wherever_it_is(clockwork: Clockwork, status: str) -> None:
+    await clockwork.schedule(minutely())
+    bench = clockwork.bench
+    clockwork.at(START + MINUTE)
+    assert await clockwork.codes() == ["fired"]
+    if status != "queued":
+        [run] = (await bench.claim()).runs
+        if status == "scheduled":
+            await bench.settle(run.lease, "retry", ERROR, due=START + 60 * MINUTE)
+    clockwork.at(START + 2 * MINUTE)
+    assert await clockwork.codes() == ["skipped"]
 
 
 @pytest.mark.parametrize("status", ["queued", "scheduled", "running"])

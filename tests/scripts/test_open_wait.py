@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from redflow.engines.redis.replies import as_int, as_list
 from tests.support.event_scripts import FAR, PLACE, accept, close_wait, open_wait, public, waiting, woken
-from tests.support.scripts import BIG, LEASE_MS, T0, Bench, changes
+from tests.support.scripts import BIG, LEASE_MS, T0, WORKER, Bench, changes, settlement
 
 
 async def test_a_wait_is_written_and_entered(bench: Bench) -> None:
@@ -121,6 +123,17 @@ async def test_an_event_wakes_a_run_that_sleeps(bench: Bench) -> None:
     record = await bench.record(lease.run_id)
     assert (record["s"], record["s:one"]) == ("queued", woken("e1", T0 + 3))
     assert not {"due", f"waiting:{PLACE}"} & (await bench.values()).keys()
+
+
+async def test_an_event_that_comes_before_the_sleep_wakes_the_run_at_once(bench: Bench) -> None:
+    await bench.serve()
+    lease = await bench.running()
+    await open_wait(bench, lease)
+    await accept(bench, key="k1")
+    sleep = replace(settlement(lease, "suspended", due=FAR), waits=["s:one"])
+    assert await bench.scripts.settle([sleep], WORKER, [], idle=False) == (False, {})
+    assert await bench.field(lease.run_id, "s") == "queued"
+    assert (await bench.ids("ready:app:q"), await bench.ids("due")) == ([lease.run_id], [])
 
 
 @pytest.mark.parametrize("end", ["over", "timed out"])

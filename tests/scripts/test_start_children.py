@@ -100,6 +100,16 @@ async def test_a_parent_that_sleeps_is_woken_and_large_outputs_are_stored_apart(
     assert (await bench.values())[f"big:{lease.run_id}"] == {"s:one": BIG.decode()}
 
 
+async def test_the_end_of_a_former_child_changes_nothing(bench: Bench) -> None:
+    await bench.serve()
+    lease = await bench.running()
+    former, present = child(bench), bench.order(number=901)
+    await bench.scripts.start_children([awaited(lease, former)], None)
+    await bench.scripts.start_children([awaited(lease, present, generation=2)], None)
+    await bench.settle(await bench.claimed(former.run_id))
+    assert await bench.field(lease.run_id, "s:one") == f"{OPEN}- {present.run_id} 2 own "
+
+
 async def test_sent_again_it_finds_its_child(bench: Bench) -> None:
     await bench.serve()
     lease = await bench.running()

@@ -27,18 +27,20 @@ class MemoryJournal:
 
     Attributes:
         steps: the newest state of each step.
+        lease_holds: whether new work may begin.
     """
 
     sleeps_durably = True
 
     def __init__(self) -> None:
         self.steps: dict[str, StepRecord] = {}
+        self.lease_holds = True
 
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000
 
     def may_begin(self) -> bool:
-        return True
+        return self.lease_holds
 
     async def record(self, step: StepRecord) -> None:
         self.steps[step.name] = step

@@ -7,9 +7,11 @@ import time
 
 import pytest
 
-from redflow import EventTrigger, ListEventsParams, RedflowClient, define_workflow
+from redflow import CronTrigger, EventTrigger, ListEventsParams, RedflowClient, define_workflow
 from redflow.domain.event import delivery_backoff_ms
 from redflow.engine import Emitted
+from redflow.engines.redis.crons import cron_trigger_id
+from redflow.engines.redis.definitions import event_trigger_id
 from redflow.engines.redis.engine import RedisEngine
 from redflow.engines.redis.events import Events
 from redflow.engines.redis.loops import fanout
@@ -199,3 +201,23 @@ async def test_a_pass_that_fails_counts_once_and_is_put_off(world: World) -> Non
         assert not {"error", "finished_at", "expires_at"} & record.keys()
     await world.redis.hset(key, mapping={"fan": "no-subscribers", "f": int(time.time() * 1000)})
     await world.redis.zrem(f"{world.keys.base}outbox", event_id)
+
+
+def test_what_makes_a_trigger() -> None:
+    first = event_trigger_id("w", EventTrigger("paid"))
+    assert first == event_trigger_id("w", EventTrigger(" paid "))
+    assert event_trigger_id("w", EventTrigger("paid", id="i")) == event_trigger_id("w", EventTrigger("other", id="i"))
+    cron = cron_trigger_id("w", CronTrigger("0 0 * * *", "UTC", {"a": 1, "b": 2}))
+    assert cron == cron_trigger_id("w", CronTrigger(" 0 0 * * * ", "UTC", {"b": 2, "a": 1}))
+    assert cron_trigger_id("w", CronTrigger("* * * * *", id="i")) == cron_trigger_id("w", CronTrigger("@daily", id="i"))
+    others = [
+        first,
+        event_trigger_id("v", EventTrigger("paid")),
+        event_trigger_id("w", EventTrigger("sent")),
+        event_trigger_id("w", EventTrigger("paid", id="paid")),
+        cron,
+        cron_trigger_id("v", CronTrigger("0 0 * * *", "UTC", {"a": 1, "b": 2})),
+        cron_trigger_id("w", CronTrigger("0 0 * * *", None, {"a": 1, "b": 2})),
+        cron_trigger_id("w", CronTrigger("0 0 * * *", "UTC")),
+    ]
+    assert len(set(others)) == len(others)

@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from redflow import RunHandle, workflow
-from redflow.types import JsonData, WorkflowRetryPolicy
+from redflow.types import JsonData, StepWaitForTarget, WorkflowRetryPolicy
 from tests.support.world import Context, World, eventually
 
 Handle = RunHandle[JsonData]
@@ -64,3 +64,41 @@ async def test_a_blank_idempotency_key_of_a_step_means_the_steps_own(world: Worl
 
     await world.run()
     assert len([key async for key in world.redis.scan_iter(match=f"{world.keys.base}evkey:1:e:*")]) == 1
+
+
+async def test_names_and_keys_are_stripped(world: World) -> None:
+    @workflow("w", registry=world.registry)
+    async def w(ctx: Context) -> object:
+        event = await ctx.step.wait_for_event("wait", " e ", " k ", "1h")
+        return event and [event["name"], event["data"]]
+
+    handle = await world.begin()
+    await world.reaches(handle, "scheduled")
+    [step] = await world.client.get_run_steps(handle.id)
+    assert step["wait"] == {"kind": "event", "event": "e", "correlation_key": "k"}
+    assert (await world.client.emit_event_detailed("  e", 1, correlation_key="k  "))["resumed_run_ids"] == [handle.id]
+    assert await handle.result() == ["e", 1]
+
+
+async def test_bad_arguments(world: World) -> None:
+    @workflow("w", max_attempts=1, registry=world.registry)
+    async def w(ctx: Context) -> list[str]:
+        raised: list[str] = []
+        bad: list[tuple[str, str, StepWaitForTarget]] = [
+            (" ", "k", 1),
+            ("e", " ", 1),
+            ("e", "k", True),
+            ("e", "k", -1),
+            ("e", "k", float("nan")),
+            ("e", "k", "soon"),
+        ]
+        for number, (event, key, timeout) in enumerate(bad):
+            try:
+                await ctx.step.wait_for_event(f"wait {number}", event, key, timeout)
+            except Exception as exc:
+                raised.append(type(exc).__name__)
+        return raised
+
+    assert await world.run() == ["ValueError"] * 2 + ["RedflowError"] * 4
+    [run] = await world.client.list_runs()
+    assert await world.client.get_run_steps(run["id"]) == []
