@@ -93,11 +93,13 @@ class Listing:
                 yield found
             return
         indexes = await self._indexes(params.status, params.workflow)
+        looks_at_records = params.query or params.queue is not None or params.parent_run_id is not None
+        chunk = _CHUNK if looks_at_records else page_limit(params.limit, largest=LARGEST_PAGE)
         while True:
-            entries = await self._page(indexes, position, _CHUNK, newest_first)
+            entries = await self._page(indexes, position, chunk, newest_first)
             async for found in self._walk_over(entries, params):
                 yield found
-            if len(entries) < _CHUNK:
+            if len(entries) < chunk:
                 return
             position = Position(entries[-1][1], entries[-1][0])
 
