@@ -17,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest
 REDIS62 := $(VENV)/redis62/redis-server
 REDIS70 := /usr/bin/redis-server
 
-.PHONY: help venv demo test test-62 test-70 test-servers test-floors check bench acceptance clean
+.PHONY: help venv demo test test-62 test-70 test-servers test-floors check mutants bench acceptance clean
 .DEFAULT_GOAL := help
 
 help:
@@ -28,6 +28,7 @@ help:
 	@echo "make test-servers  the suite on all three"
 	@echo "make test-floors   the suite with the oldest dependency versions that pyproject.toml allows"
 	@echo "make check         every check: ruff, mypy, typing allow-list, imports, Lua, then make test"
+	@echo "make mutants       plants bugs one at a time and demands that a test fails    (ARGS='--only renew')"
 	@echo "make bench         the benchmarks"
 	@echo "make acceptance    the measured limits, in full; a quarter of an hour  (ARGS=contract for one half, speed for the other)"
 	@echo "make venv          the development environment in $(VENV)"
@@ -105,6 +106,9 @@ check: venv
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/python tools/lint_lua.py $(if $(REDFLOW_LINT_STRICT),--strict)
 	@$(MAKE) --no-print-directory test
+
+mutants: venv
+	$(BIN)/python tools/mutants.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(VENV)-floors .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

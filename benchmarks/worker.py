@@ -23,6 +23,7 @@ from typing import Final
 from benchmarks.harness import BenchmarkError, LoopKind
 from benchmarks.workflows import APP
 from redflow import StartWorkerOptions, WorkerHandle, WorkflowRegistry, start_worker
+from redflow._collector import spare_collector
 
 _ROOT: Final = Path(__file__).parent.parent
 _ANSWER_WITHIN_S: Final = 30.0
@@ -169,6 +170,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     settings = WorkerSettings(**json.loads(sys.argv[1]))
     profile = cProfile.Profile() if settings.profile is not None else None
+    spare_collector()  # as `redflow worker` does
     with run_on(settings.loop) as runner:
         if profile is None or settings.profile is None:
             runner.run(_serve(settings))

@@ -19,6 +19,7 @@ from redflow.definitions import validate_input_with_schema
 from redflow.domain.names import check_key, check_name, check_prefix
 from redflow.domain.orders import build_order
 from redflow.domain.retry import MAX_JITTER_MS, backoff_ms
+from redflow.domain.retry import is_retryable_error as is_retryable_error
 from redflow.emitting import accept_event, build_event
 from redflow.engine import Engine, RunEnd
 from redflow.engines.redis.connection import Connection, clone_of
@@ -26,6 +27,7 @@ from redflow.engines.redis.engine import RedisEngine
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.sources import AnyRedis, EmbeddedUse, address_of, open_source
 from redflow.errors import CanceledError, RedflowError, TimeoutError
+from redflow.errors import make_error_json as make_error_json
 from redflow.execution.failures import run_failure
 from redflow.handle import RunHandle
 from redflow.registry import WorkflowRegistry, get_default_registry
@@ -313,7 +315,7 @@ class RedflowClient:
         The cost is that of the page, however many runs there are.
 
         Args:
-            params: filters, cursor, limit (1 to 200, default 50) and order. As cursor, the id of the last run of the
+            params: filters, cursor, limit (at least 1, default 50) and order. As cursor, the id of the last run of the
                 page before is exact; a `created_at` passes over all runs of that millisecond. After a run that is
                 gone there is nothing to go on from: [].
         """

@@ -48,12 +48,15 @@ def build_event(
         data=data,
         fingerprint=fingerprint(checked, data, key, parent_run_id),
         correlation_key=key,
-        parent_run_id=parent_run_id,
-        idempotency_key=None
-        if idempotency_key is None or not idempotency_key.strip()
-        else check_key(idempotency_key, what="idempotency_key"),
+        parent_run_id=None if parent_run_id is None else check_name(parent_run_id, what="parent_run_id"),
+        idempotency_key=None if is_blank(idempotency_key) else check_key(idempotency_key, what="idempotency_key"),
         idempotency_ttl_s=ttl_s(idempotency_ttl),
     )
+
+
+def is_blank(key: object) -> bool:
+    """Whether an idempotency key counts as none."""
+    return key is None or (isinstance(key, str) and not key.strip())
 
 
 async def accept_event(engine: EventPort, order: EventOrder) -> Emitted:

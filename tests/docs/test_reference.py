@@ -18,7 +18,9 @@ from redflow.cli.app import app
 from redflow.domain import options as domain_options
 from redflow.domain import payload
 from redflow.domain.names import MAX_NAME_BYTES
+from redflow.domain.paging import LARGEST_PAGE
 from redflow.domain.retry import is_retryable_error
+from redflow.domain.run import MAX_NESTING
 from redflow.engines.redis import keys, urls
 from redflow.errors import RedflowError
 from redflow.execution.steps import MAX_STEPS
@@ -128,6 +130,8 @@ def test_limits_are_those_of_the_code() -> None:
     assert table["nesting of a payload"] == str(payload.MAX_DEPTH)
     assert table["names and keys"].startswith(f"{MAX_NAME_BYTES} bytes")
     assert table["steps of a run"] == f"{MAX_STEPS:,}"
+    assert table["children below children"] == f"{MAX_NESTING} levels"
+    assert table["runs in a page of search_runs"] == str(LARGEST_PAGE)
     assert table["any delay"] == f"{errors.MAX_DELAY_MS // (365 * 86_400_000)} years"
     assert table["max_attempts"] == f"{domain_options.MAX_ATTEMPTS_LIMIT:,}"
     assert table["max_concurrency"] == f"{domain_options.MAX_COUNT:,}"

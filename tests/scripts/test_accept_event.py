@@ -40,8 +40,8 @@ async def test_each_subscriber_gets_a_run_in_the_order_of_the_triggers(bench: Be
     assert sorted(emitted.run_ids) == sorted(public(*runs))
     record = await event(bench)
     assert record.items() >= {"fan": "completed", "ns": "2", "nd": "2", "nf": "0", "p": "external"}.items()
-    assert json.loads(record["d:t1"]) == ["delivered", "other", "q", emitted.run_ids[0]]
-    assert json.loads(record["d:t2"]) == ["delivered", "w", "q", emitted.run_ids[1]]
+    assert json.loads(record["d:t1"]) == ["delivered", "other", "app:q", emitted.run_ids[0]]
+    assert json.loads(record["d:t2"]) == ["delivered", "w", "app:q", emitted.run_ids[1]]
 
 
 async def test_the_runs_are_children_of_a_parent_that_is_known(bench: Bench) -> None:
@@ -65,7 +65,7 @@ async def test_a_workflow_that_nobody_knows(bench: Bench, known: bool, status: s
     record = await event(bench)
     assert (record["fan"], f"{record['nd']} {record['nf']}") == (status, counts)
     error = {"name": "UnknownWorkflowError", "kind": "unknown_workflow", "message": "Unknown workflow: lost"}
-    assert json.loads(record["d:t2"]) == ["failed", "lost", "", error]
+    assert json.loads(record["d:t2"]) == ["failed", "lost", "default", error]
 
 
 async def test_a_correlation_key_is_remembered_and_wakes_who_waits_for_it(bench: Bench) -> None:

@@ -38,7 +38,7 @@ async def test_an_awaited_child_leaves_the_step_open(bench: Bench) -> None:
     assert await bench.scripts.start_children([awaited(lease, order)], None) == [("created", order.run_id)]
     changed = changes(before, await bench.values())
     made = changed.pop(f"run:{order.run_id}")
-    fields = {"w": "w", "q": QUEUE, "c": str(T0 + 7), "m": "3", "i": "{}", "p": public_run_id(lease.run_id)}
+    fields = {"w": "w", "q": QUEUE, "c": str(T0 + 7), "m": "3", "i": "{}", "p": public_run_id(lease.run_id), "dp": "1"}
     assert made == fields | {"s": "queued"}
     assert changed == {
         f"run:{lease.run_id}": record | {"s:one": f"{OPEN}- {order.run_id} 1 own "},
@@ -185,3 +185,18 @@ async def test_the_deaths_of_holders_are_forgotten(bench: Bench) -> None:
     assert await bench.field(lease.run_id, "x") == "1"
     await bench.scripts.start_children([awaited(lease, child(bench))], None)
     assert await bench.field(lease.run_id, "x") is None
+
+
+@pytest.mark.parametrize(("depth", "code"), [("98", "created"), ("99", "created"), ("100", "too_deep")])
+async def test_children_are_nested_a_hundred_deep_at_most(bench: Bench, depth: str, code: str) -> None:
+    await bench.serve()
+    lease = await bench.running()
+    await bench.read("HSET", f"@run:{lease.run_id}", "dp", depth)
+    before = await bench.values()
+    order = child(bench)
+    [(answer, _)] = await bench.scripts.start_children([awaited(lease, order)], None)
+    assert answer == code
+    if code == "created":
+        assert await bench.field(order.run_id, "dp") == str(int(depth) + 1)
+    else:
+        assert changes(before, await bench.values()) == {}

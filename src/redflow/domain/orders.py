@@ -6,10 +6,11 @@ import math
 from datetime import datetime
 from typing import Final
 
-from redflow.domain.names import check_key, check_name
+from redflow.domain.names import DEFAULT_QUEUE, check_key, check_name
 from redflow.domain.payload import encode
 from redflow.domain.retry import resolve_max_attempts
 from redflow.domain.run import RunOrder
+from redflow.errors import LimitExceededError, UnknownWorkflowError
 from redflow.types import IDEMPOTENCY_TTL_SEC
 
 LONGEST_DELAY_MS: Final = 3_653 * 86_400_000
@@ -39,31 +40,40 @@ def build_order(
         idempotency_key: one run per (workflow, key) within the TTL.
         idempotency_ttl: TTL of the key, whole seconds >= 1; None is 7 days.
         run_at: not before; a naive datetime is local time.
-        queue: queue in place of the registered one; "" is "default".
+        queue: queue in place of the registered one.
         max_attempts: attempts in place of the registered number.
         parent_run_id: stored with the run.
 
     Raises:
         TypeError, ValueError, PayloadTooLargeError, LimitExceededError: naming what is wrong.
+        UnknownWorkflowError: the queue is "".
     """
     return RunOrder(
         run_id=run_id,
         workflow=check_name(workflow, what="workflow name"),
         input_json=encode(input, what="input"),
-        queue=None if queue is None else check_name(queue or "default", what="queue"),
+        queue=None if queue is None else _checked_queue(queue, workflow),
         max_attempts=resolve_max_attempts(max_attempts),
         run_at_ms=run_at_ms(run_at, now_ms),
         idempotency_key=None if idempotency_key is None else check_key(idempotency_key, what="idempotency_key"),
         idempotency_ttl_s=ttl_s(idempotency_ttl),
-        parent_run_id=None if parent_run_id is None else check_key(parent_run_id, what="parent_run_id"),
+        parent_run_id=None if parent_run_id is None else check_name(parent_run_id, what="parent_run_id"),
     )
+
+
+def _checked_queue(queue: str, workflow: str) -> str:
+    """A caller's queue: blank means the default one, and "" that there is none to put the run into."""
+    if queue == "":
+        raise UnknownWorkflowError(workflow)
+    return DEFAULT_QUEUE if isinstance(queue, str) and queue.isspace() else check_name(queue, what="queue")
 
 
 def run_at_ms(run_at: datetime | None, now_ms: int) -> int | None:
     """A start time as epoch ms.
 
     Raises:
-        ValueError: it is no datetime, or more than 10 years away.
+        ValueError: it is no datetime.
+        LimitExceededError: it is more than 10 years away.
     """
     if run_at is None:
         return None
@@ -74,7 +84,7 @@ def run_at_ms(run_at: datetime | None, now_ms: int) -> int | None:
     except (ValueError, OverflowError, OSError) as exc:
         raise ValueError("Invalid runAt date") from exc
     if at_ms > now_ms + LONGEST_DELAY_MS:
-        raise ValueError(f"Invalid runAt date: {run_at.isoformat()} is more than 10 years away")
+        raise LimitExceededError(f"Invalid runAt date: at most 10 years away, got {run_at.isoformat()}")
     return max(at_ms, 0)
 
 

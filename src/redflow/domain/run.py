@@ -19,6 +19,9 @@ from typing import Final
 
 NEW: Final = "new"
 
+MAX_NESTING: Final = 100
+"""How deep children may be nested: a child of a run that nobody's step started has depth 1."""
+
 TRANSITIONS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
         NEW: frozenset({"queued", "scheduled"}),

@@ -19,7 +19,7 @@ from redflow.domain.orders import build_order
 from redflow.domain.payload import decode, pack, unpack
 from redflow.domain.run import RunOrder, child_run_id, public_run_id, stored_run_id
 from redflow.domain.step import STORED_APART, ChildRef, StepRecord, child_ref
-from redflow.emitting import accept_event, build_event
+from redflow.emitting import accept_event, build_event, is_blank
 from redflow.errors import CanceledError, RedflowError, TimeoutError, make_error_json
 from redflow.execution.attempt import Attempt
 from redflow.execution.failures import run_failure
@@ -31,6 +31,14 @@ from redflow.types import ReceivedEvent, StepWaitForTarget
 def _event_key(run_id: str, step: str, event: str) -> str:
     """The idempotency key of an event that a step emits, short whatever the names are."""
     return hashlib.sha256(json.dumps([run_id, step, event]).encode()).hexdigest()
+
+
+def _generation(known: StepRecord | None) -> tuple[int, bool]:
+    """Which child of a step is to be awaited now, and whether that is the one it had before."""
+    if known is None or known.kind != "child" or not known.payload:
+        return 1, False
+    ref = child_ref(known.payload)
+    return (ref.generation, True) if ref.end == "-" else (ref.generation + 1, False)
 
 
 class DurableSteps(Steps):
@@ -60,7 +68,7 @@ class DurableSteps(Steps):
         if known is not None and known.status == "running" and known.payload:
             step = known
         else:
-            generation = child_ref(known.payload).generation + 1 if known is not None and known.payload else 1
+            generation, goes_on = _generation(known)
             step = self._open(name, known, "child")
             order = await self._order(
                 step,
@@ -73,6 +81,8 @@ class DurableSteps(Steps):
                 idempotency_ttl=idempotency_ttl,
             )
             step = await self._start(step, order, generation, awaited=True)
+            if goes_on:
+                step = await self._durable.reload(step)  # it may have ended meanwhile
         return await self._end_of_child(step, limit_s)
 
     async def emit_workflow(
@@ -128,11 +138,7 @@ class DurableSteps(Steps):
             return await self._received(known)
         if known is not None and known.status == "running" and known.payload:
             return await self._event_or_timeout(known)
-        now = self._journal.now_ms()
-        try:
-            deadline = now + resolve_delay_ms(timeout, now_ms=now, label=f"wait_for_event timeout of step {name!r}")
-        except (ValueError, TypeError) as exc:
-            raise RedflowError(str(exc)) from exc
+        deadline = self._deadline(name, known, timeout)
         step = self._open(name, known, "event")
         opened = await self._ask_engine(
             step, lambda: self._durable.open_wait(step, EventRef("-", deadline, event, key))
@@ -153,6 +159,8 @@ class DurableSteps(Steps):
     ) -> list[str]:
         """See `StepApi.emit_event`."""
         claim = self._attempt.claim
+        if is_blank(idempotency_key):
+            idempotency_key = _event_key(claim.run_id, name, event_name)
         if not event_name.strip():
             raise ValueError("event name must not be blank")
 
@@ -163,7 +171,7 @@ class DurableSteps(Steps):
                 made_id=f"evt_{uuid.uuid4()}",
                 correlation_key=correlation_key,
                 event_id=event_id,
-                idempotency_key=idempotency_key or _event_key(claim.run_id, name, event_name),
+                idempotency_key=idempotency_key,
                 idempotency_ttl=idempotency_ttl,
                 parent_run_id=claim.run_id,
             )
@@ -270,6 +278,16 @@ class DurableSteps(Steps):
             await self._wait_for_decision(step, ref.deadline)
             step = await self._durable.reload(step)
 
+    def _deadline(self, name: str, known: StepRecord | None, timeout: StepWaitForTarget) -> int:
+        """When a wait ends that is opened now; one that was open when its attempt failed keeps its time."""
+        if known is not None and known.kind == "event" and known.payload:
+            return event_ref(known.payload).deadline
+        now = self._journal.now_ms()
+        try:
+            return now + resolve_delay_ms(timeout, now_ms=now, label=f"wait_for_event timeout of step {name!r}")
+        except (ValueError, TypeError) as exc:
+            raise RedflowError(str(exc)) from exc
+
     async def _end_wait(self, step: StepRecord) -> ReceivedEvent | None:
         now = max(self._journal.now_ms(), step.started_at)
         self._tell(step, "succeeded")
@@ -314,7 +332,9 @@ class DurableSteps(Steps):
             self._end_with(step, status, step.payload)
         elif step.kind == "child" and step.payload:
             ref = child_ref(step.payload)
-            ref.end, ref.content = ("F" if status == "failed" else "C"), pack(make_error_json(error).encode())
+            # A child that still lives when its parent's attempt ends stays this step's child in the next one.
+            ref.end = "F" if status == "failed" else ref.end
+            ref.content = pack(make_error_json(error).encode())
             self._end_with(step, status, ref.packed())
         elif step.kind in ("child", "event"):
             super()._end(replace(step, kind="run"), status, error)  # it never began to wait

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from redflow import UnknownWorkflowError, define_workflow, set_default_client, workflow
+from redflow.errors import LimitExceededError
 from redflow.types import RunState
 from tests.support.world import BlockingContext, Context, World
 
@@ -215,3 +216,36 @@ async def test_plain_and_async_handlers_run_and_none_is_an_output(world: World) 
     state = await state_of(world, handle.id)
     assert state["output"] is None
     assert "error" not in state
+
+
+async def test_blank_queues(world: World) -> None:
+    for start in (world.client.run_by_name("w", 1, queue_override=""), world.client.emit_workflow("w", 1)):
+        with pytest.raises(UnknownWorkflowError, match=r"^Unknown workflow: w$"):
+            await start
+    handle = await world.client.run_by_name("w", 1, queue_override="  ")
+    assert (await state_of(world, handle.id))["queue"] == "default"
+
+
+async def test_a_parent_is_stored_as_given_and_need_not_exist(world: World) -> None:
+    handle = await world.client.run_by_name("w", 1, queue_override="q", parent_run_id=" nobody ")
+    assert (await state_of(world, handle.id))["parent_run_id"] == " nobody "
+
+
+async def test_a_time_beyond_ten_years_is_over_the_limit(world: World) -> None:
+    late = datetime.now(UTC) + timedelta(days=3700)
+    with pytest.raises(LimitExceededError, match="Invalid runAt date: at most 10 years"):
+        await world.client.run_by_name("w", 1, queue_override="q", run_at=late)
+    assert await world.key_count() == 0
+
+
+async def test_the_clients_app_scopes_what_has_no_app(world: World) -> None:
+    define_workflow("w", handler=handler, registry=world.registry)
+    await register(world)
+    await world.redis.hdel(world.keys.meta("w"), "app")
+    meta = await world.client.get_workflow_meta("w")
+    assert meta is not None
+    assert (meta["app"], meta["queue"]) == ("unknown", "default")
+    plain = await world.client.emit_workflow("w", 1)
+    scoped = await world.new_client(app="shop").emit_workflow("w", 1)
+    assert [(await state_of(world, run.id))["queue"] for run in (plain, scoped)] == ["default", "shop:default"]
+    await register(world)

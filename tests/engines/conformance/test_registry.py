@@ -6,8 +6,9 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from pydantic import BaseModel
 
-from redflow import WorkflowRegistry, define_workflow
+from redflow import DefineWorkflowOptions, EventTrigger, WorkflowDefinition, WorkflowRegistry, define_workflow
 from redflow.engines.redis.definitions import Definitions
 from tests.support.world import Context, World
 
@@ -104,3 +105,50 @@ async def test_two_live_versions_do_not_fight(world: World) -> None:
     assert first == second
     assert first is not None
     assert first["queue"] == "app:new"
+
+
+def by_hand(*triggers: EventTrigger) -> WorkflowRegistry:
+    """A registry of one workflow that `define_workflow` has not judged."""
+    registry = WorkflowRegistry()
+    registry.register(WorkflowDefinition(DefineWorkflowOptions(name="w", event=list(triggers)), handler))
+    return registry
+
+
+@pytest.mark.parametrize(
+    ("triggers", "message"),
+    [
+        ([EventTrigger(" ")], "must not be blank"),
+        ([EventTrigger("a", id="i"), EventTrigger("b", id="i")], "Duplicate event trigger id"),
+        ([EventTrigger("a"), EventTrigger(" a ")], "Duplicate event trigger definition"),
+    ],
+)
+async def test_event_triggers_made_by_hand_are_judged_at_the_sync(
+    world: World, triggers: list[EventTrigger], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        await world.client.sync_registry(by_hand(*triggers), app="app")
+    assert await world.key_count() == 0
+
+
+async def test_event_names_made_by_hand_are_stripped(world: World) -> None:
+    await world.client.sync_registry(by_hand(EventTrigger(" paid ")), app="app")
+    meta = await world.client.get_workflow_meta("w")
+    assert meta is not None
+    assert meta["event"] == [{"name": "paid"}]
+    assert len(await world.client.emit_event("paid", 1)) == 1
+
+
+async def test_a_schema_conflict_refuses_the_registry_before_anything_is_written(world: World) -> None:
+    class One(BaseModel):
+        a: int
+
+    class Other(BaseModel):
+        b: int
+
+    define_workflow("a", handler=handler, event=EventTrigger("paid"), input_schema=One, registry=world.registry)
+    await world.client.sync_registry(world.registry, app="one")
+    registry = registry_of("b")
+    define_workflow("c", handler=handler, event=EventTrigger("paid"), input_schema=Other, registry=registry)
+    with pytest.raises(ValueError, match="Event schema conflict: workflow 'c' subscribes to 'paid'"):
+        await world.client.sync_registry(registry, app="two")
+    assert await names(world) == ["a"]

@@ -10,6 +10,7 @@ import orjson
 
 from redflow.definitions import AnyWorkflow
 from redflow.domain.names import scope_queue
+from redflow.domain.options import check_event_triggers
 from redflow.domain.payload import encode
 from redflow.domain.schema import contract_of
 from redflow.engines.redis.connection import Connection
@@ -52,18 +53,30 @@ class Definitions:
         """
         for definition in definitions:
             self._crons.zones(definition)
+            check_event_triggers(definition.options.event)
         contracts = _contracts(definitions)
         names = [definition.name for definition in definitions]
         await self._connection.call(REMOVE, self._keys.base, (SERVER_TIME, app, QUIET_MS, *names))
+        await self._check_stored(definitions, contracts)
         for definition in definitions:
             if await self._register(definition, app, version):
                 await self._subscribe(definition, contracts)
                 await self._crons.schedule(definition, version)
 
+    async def _check_stored(self, definitions: Sequence[AnyWorkflow], contracts: Mapping[str, str]) -> None:
+        """Refuse the whole registry if an event has another contract, before anything of it is written."""
+        names = list(contracts)
+        stored = await self._connection.read_many([("GET", f"{self._keys.base}contract:{name}") for name in names])
+        for name, contract in zip(names, stored, strict=True):
+            if isinstance(contract, bytes) and contract.decode() != contracts[name]:
+                subscriber = next(d.name for d in definitions if name in map(_event_name, d.options.event))
+                raise _schema_conflict(name, subscriber)
+
     async def _subscribe(self, definition: AnyWorkflow, contracts: Mapping[str, str]) -> None:
         args: list[Argument] = [definition.name]
         for trigger in definition.options.event:
-            args += (event_trigger_id(definition.name, trigger), trigger.name, contracts[trigger.name])
+            event_name = _event_name(trigger)
+            args += (event_trigger_id(definition.name, trigger), event_name, contracts[event_name])
         answer, *event = as_list(await self._connection.call(SUBSCRIBE, self._keys.base, args))
         if answer == b"conflict":
             raise _schema_conflict(as_text(event[0]), definition.name)
@@ -150,8 +163,13 @@ class Definitions:
 
 def event_trigger_id(workflow: str, trigger: EventTrigger) -> str:
     """The identity of an event trigger: made of the workflow and the trigger's id, or else the event's name."""
-    parts = ["id", workflow, trigger.id] if trigger.id is not None else ["event", workflow, trigger.name]
+    parts = ["id", workflow, trigger.id] if trigger.id is not None else ["event", workflow, _event_name(trigger)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def _event_name(trigger: EventTrigger) -> str:
+    """The event of a trigger; that of a definition made by hand was not stripped yet."""
+    return trigger.name.strip()
 
 
 def _contracts(definitions: Sequence[AnyWorkflow]) -> dict[str, str]:
@@ -164,8 +182,9 @@ def _contracts(definitions: Sequence[AnyWorkflow]) -> dict[str, str]:
     for definition in definitions:
         contract = contract_of(definition.options.input_schema) or "-"
         for trigger in definition.options.event:
-            if contracts.setdefault(trigger.name, contract) != contract:
-                raise _schema_conflict(trigger.name, definition.name)
+            name = _event_name(trigger)
+            if contracts.setdefault(name, contract) != contract:
+                raise _schema_conflict(name, definition.name)
     return contracts
 
 
@@ -181,7 +200,7 @@ def _extra(definition: AnyWorkflow) -> dict[str, object]:
     make = getattr(schema, "model_json_schema", None)
     extra: dict[str, object] = {"input_json_schema": make(mode="validation")} if callable(make) else {}
     if definition.options.event:
-        extra["event"] = [{"name": trigger.name, "id": trigger.id} for trigger in definition.options.event]
+        extra["event"] = [{"name": _event_name(trigger), "id": trigger.id} for trigger in definition.options.event]
     return extra
 
 

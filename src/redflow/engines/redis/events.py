@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from redflow.domain.paging import page_limit
+from redflow.domain.paging import LARGEST_PAGE, page_limit
 from redflow.domain.payload import pack
 from redflow.domain.run import public_run_id
 from redflow.engine import Emitted, EventOrder
@@ -89,6 +89,11 @@ class Events:
         args = (SERVER_TIME, event_id, delay_ms, error_json)
         return as_int(await self._connection.call(DEFER, self._keys.base, args))
 
+    async def passes(self, event_id: str) -> int:
+        """How many passes over an event there were."""
+        count = await self._connection.read("HGET", f"{self._keys.base}event:{event_id}", "pp")
+        return 0 if count is None else as_int(count)
+
     async def purge(self, reference_ms: int | None, limit: int) -> int:
         """Remove ended events whose retention is over; how many."""
         now: Argument = SERVER_TIME if reference_ms is None else reference_ms
@@ -122,7 +127,19 @@ class Events:
         cursor = await self._cursor(params.cursor)
         if cursor is None:
             return []
-        ids = await self._page(params, cursor)
+        listed: list[ListedEvent] = []
+        left = page_limit(params.limit)
+        while left > 0:
+            size = min(left, LARGEST_PAGE)
+            entries = await self._page(params, cursor, size)
+            listed += await self._listed([event_id for event_id, _ in entries])
+            if len(entries) < size:
+                break
+            cursor, left = (entries[-1][1], entries[-1][0]), left - size
+        return listed
+
+    async def _listed(self, ids: Sequence[str]) -> Sequence[ListedEvent]:
+        """Those of the events that are still there."""
         replies = await self._connection.read_many(
             [("HGETALL", f"{self._keys.base}event:{event_id}") for event_id in ids]
             + [("ZSCORE", f"{self._keys.base}outbox", event_id) for event_id in ids]
@@ -140,7 +157,9 @@ class Events:
         ts = await self._connection.read("HGET", f"{self._keys.base}event:{cursor}", "t")
         return None if ts is None else (as_int(ts), cursor)
 
-    async def _page(self, params: ListEventsParams, cursor: tuple[str | int, str]) -> Sequence[str]:
+    async def _page(
+        self, params: ListEventsParams, cursor: tuple[str | int, str], size: int
+    ) -> Sequence[tuple[str, int]]:
         if params.name is not None:
             names = [params.name.strip()]
         else:
@@ -148,10 +167,10 @@ class Events:
             names = [as_text(name) for name in as_list(members)]
         statuses = _STATUSES if params.fanout_status is None else (params.fanout_status,)
         newest_first = params.sort != "asc"
-        args: list[Argument] = ["1" if newest_first else "", cursor[0], cursor[1], page_limit(params.limit)]
+        args: list[Argument] = ["1" if newest_first else "", cursor[0], cursor[1], size]
         args += [f"eidx:{status}:{name}" for status in statuses for name in names]
         flat = as_list(await self._connection.call(LIST_PAGE, self._keys.base, args))
-        return [as_text(event_id) for event_id in flat[::2]]
+        return [(as_text(event_id), as_int(ts)) for event_id, ts in zip(flat[::2], flat[1::2], strict=True)]
 
 
 def _emitted(reply: Reply) -> Emitted:

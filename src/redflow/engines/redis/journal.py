@@ -10,7 +10,7 @@ from typing import Final
 
 from redflow.domain.event import EventRef
 from redflow.domain.outcome import Canceled, Failed, HandedBack, Outcome, Retry, Succeeded, Suspended, Waiting
-from redflow.domain.run import RunOrder, public_run_id
+from redflow.domain.run import MAX_NESTING, RunOrder, public_run_id
 from redflow.domain.step import FIELD_PREFIX, ChildRef, StepRecord, pack_header, unpack_step
 from redflow.engine import Emitted, EventOrder
 from redflow.engines.redis import admission
@@ -21,7 +21,7 @@ from redflow.engines.redis.records import pack_trace
 from redflow.engines.redis.replies import as_text
 from redflow.engines.redis.runs import ChildStart, Lease, RunScripts, Settlement, StepWrite
 from redflow.engines.redis.scripts import verb
-from redflow.errors import ConnectionError, UnknownWorkflowError
+from redflow.errors import ConnectionError, LimitExceededError, UnknownWorkflowError
 from redflow.execution.admission import Admission, AdmissionRequest
 from redflow.execution.journal import Claim, LeaseLost, StartRefused
 from redflow.types import ResolvedDebounce
@@ -157,6 +157,10 @@ class RedisJournal:
             raise StartRefused("a cancel was requested")
         if code == "unknown_workflow":
             raise UnknownWorkflowError(order.workflow)
+        if code == "too_deep":
+            raise LimitExceededError(
+                f"step {step.name!r} nests children too deep: at most {MAX_NESTING} levels, got {MAX_NESTING + 1}"
+            )
         if code not in ("created", "found"):
             raise LeaseLost(f"the start of step {step.name!r} was refused: {code}")
         if not awaited:
@@ -266,6 +270,10 @@ class RedisJournal:
         """Forget what was noted but not written; the lease is lost."""
         self._take_notes()
 
+    def release(self) -> None:
+        """The attempt is over: what it was to be told no longer matters."""
+        self._on_cancel = _nothing
+
     def _settlement(self, outcome: Outcome, claim: Claim) -> Settlement:
         kind, payload, due, trace_field, trace = "canceled", b"", None, "", b""
         waits: list[str] = []
@@ -296,6 +304,10 @@ class RedisJournal:
 
     def _packed(self, step: StepRecord) -> StepWrite:
         return StepWrite(self._lease, FIELD_PREFIX + step.name, pack_header(step, self._created_at), step.payload)
+
+
+def _nothing() -> None:
+    """What is done about a cancel once the attempt is over."""
 
 
 async def load_big(scripts: RunScripts, run_id: str, field: str) -> bytes:

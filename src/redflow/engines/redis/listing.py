@@ -53,9 +53,19 @@ class Listing:
             return []
         newest_first = params.sort != "asc"
         indexes = await self._indexes(params.status, params.workflow)
-        entries = await self._page(indexes, start, page_limit(params.limit), newest_first)
-        records = await self._records([run_id for run_id, _ in entries], LISTED_FIELDS)
-        return [listed_run(run_id, record) for (run_id, _), record in zip(entries, records, strict=True) if record]
+        listed: list[ListedRun] = []
+        left = page_limit(params.limit)
+        while left > 0:
+            size = min(left, LARGEST_PAGE)
+            entries = await self._page(indexes, start, size, newest_first)
+            records = await self._records([run_id for run_id, _ in entries], LISTED_FIELDS)
+            listed += [
+                listed_run(run_id, record) for (run_id, _), record in zip(entries, records, strict=True) if record
+            ]
+            if len(entries) < size:
+                break
+            start, left = Position(entries[-1][1], entries[-1][0]), left - size
+        return listed
 
     async def search(self, params: SearchRunsParams) -> SearchRunsResult:
         """Search; see `RedflowClient.search_runs`."""
@@ -85,8 +95,7 @@ class Listing:
         position = await self._position(params.cursor)
         if position is None:
             return
-        if position.created == "":
-            position = _range_start(params, newest_first)
+        position = _later(position, _range_start(params, newest_first), newest_first)
         children = await self._children(params.parent_run_id)
         if children is not None:
             async for found in self._walk_over(_after(position, children, newest_first), params):
@@ -199,6 +208,14 @@ def _range_start(params: SearchRunsParams, newest_first: bool) -> Position:
     if not newest_first and params.created_after is not None:
         return Position(params.created_after - 1)
     return Position()
+
+
+def _later(cursor: Position, start: Position, newest_first: bool) -> Position:
+    """Where a walk begins: at the cursor or at the start of the range of time, whichever it comes to later."""
+    if cursor.created == "" or start.created == "":
+        return start if cursor.created == "" else cursor
+    before = int(start.created) < int(cursor.created) if newest_first else int(start.created) > int(cursor.created)
+    return start if before else cursor
 
 
 def _is_past(created: int, params: SearchRunsParams) -> bool:

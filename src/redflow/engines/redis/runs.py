@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from redflow.domain.payload import pack
-from redflow.domain.run import RunOrder
+from redflow.domain.run import MAX_NESTING, RunOrder
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.link import Argument, Reply
@@ -42,7 +42,7 @@ PROMOTE = verb("promote_runs", args="now, limit")
 CANCEL = verb("cancel_run", args="now, id, reason, retention")
 START_CHILDREN = verb(
     "start_children",
-    args="now, client_app",
+    args="now, client_app, max_depth",
     item="parent, fence, token, field, header, generation, awaited, id, workflow, queue, max_attempts, input, run_at, "
     "idempotency_key, idempotency_ttl",
 )
@@ -270,7 +270,7 @@ class RunScripts:
 
     async def start_children(self, starts: Sequence[ChildStart], client_app: str | None) -> list[tuple[str, str]]:
         """Start runs for steps of running parents; per item (code, stored id), see the script."""
-        args: list[Argument] = [self.now, client_app or ""]
+        args: list[Argument] = [self.now, client_app or "", MAX_NESTING]
         for start in starts:
             lease, order = start.lease, start.order
             args += (lease.run_id, lease.fence, lease.token, start.field, start.header, start.generation)

@@ -37,7 +37,6 @@ async def carry_on_fan_outs(events: Events, clock: ServerClock, due: Deadline) -
 
 async def deliver(events: Events, event_id: str) -> None:
     """Pass over one event until it is complete; a pass that fails is put off, with its error in the record."""
-    passes = 0
     try:
         final = False
         while not final:
@@ -45,6 +44,6 @@ async def deliver(events: Events, event_id: str) -> None:
     except ConnectionError:
         raise
     except RedflowError as exc:
-        passes = await events.defer(event_id, 0, make_error_json(exc))
-        await events.defer(event_id, delivery_backoff_ms(passes, random.randint(0, 250)), make_error_json(exc))
+        this_pass = await events.passes(event_id) + 1
+        await events.defer(event_id, delivery_backoff_ms(this_pass, random.randint(0, 250)), make_error_json(exc))
         log.warning("event %s could not be delivered: %s", event_id, exc)

@@ -7,6 +7,7 @@
 -- Sent again with the same id it finds the event it recorded.
 -- include: server_now
 -- include: event_place
+-- include: scope_queue
 -- include: set_fanout
 -- include: read_event
 -- include: fan_out
@@ -49,7 +50,8 @@ add('ns', #subscribers / 2)
 redis.call('HSET', key, unpack(fields))
 for i = 1, #subscribers, 2 do
   local workflow = subscribers[i + 1]
-  local queue = redis.call('HGET', base .. 'meta:' .. workflow, 'queue') or ''
+  local meta = redis.call('HMGET', base .. 'meta:' .. workflow, 'queue', 'app')
+  local queue = scope_queue(meta[1] or '', meta[2])
   redis.call('HSET', key, 'd:' .. subscribers[i], cjson.encode({ 'pending', workflow, queue }))
 end
 set_fanout(base, id, name, now, '', 'pending')

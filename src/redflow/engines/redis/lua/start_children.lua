@@ -1,9 +1,10 @@
 -- verb: start_children
 -- purpose: create runs for steps of running parents; an awaited one leaves the parent's step open until it ends
 -- keys: 1 base
--- args: now, client_app
+-- args: now, client_app, max_depth
 -- item: parent, fence, token, field, header, generation, awaited, id, workflow, queue, max_attempts, input, run_at, idempotency_key, idempotency_ttl
--- replies: per item a pair (code, id): created | found | unknown_workflow | stale | gone | settled | cancel (nothing was started)
+-- replies: per item a pair (code, id): created | found | unknown_workflow | too_deep | stale | gone | settled | cancel
+--   (from the third on nothing was started)
 -- header is the packed step header: open for an awaited child, ended for one that is only started (its output is the child's id).
 -- Sent again it finds the child it made: ids are derived from parent, step and generation.
 -- include: server_now
@@ -12,7 +13,7 @@
 -- include: public_id
 -- include: resolve_child
 local base = KEYS[1]
-local now = server_now(ARGV[1])
+local now, max_depth = server_now(ARGV[1]), tonumber(ARGV[3])
 
 local function await_child(parent, field, header, generation, id, own)
   redis.call('HSET', base .. 'run:' .. parent, field,
@@ -33,11 +34,14 @@ local function start(i)
   local run, reason = owned_run(base, parent, ARGV[i + 1], ARGV[i + 2])
   if run and run.cancel then reason = 'cancel' end
   if reason then return reason, '' end
+  local depth = tonumber(redis.call('HGET', base .. 'run:' .. parent, 'dp') or '0') + 1
+  if depth > max_depth then return 'too_deep', '' end
   local code, id, found_by = create_run(base, now, ARGV[2], {
     id = ARGV[i + 7], workflow = ARGV[i + 8], queue = ARGV[i + 9], max_attempts = ARGV[i + 10], input = ARGV[i + 11],
     run_at = ARGV[i + 12], key = ARGV[i + 13], ttl = ARGV[i + 14], parent = public_id(parent),
   })
   if code == 'unknown_workflow' then return code, id end
+  if code == 'created' then redis.call('HSET', base .. 'run:' .. id, 'dp', depth) end
   if found_by then redis.call('EXPIRE', found_by, ARGV[i + 14]) end
   if ARGV[i + 6] == '1' then
     await_child(parent, field, header, generation, id, code == 'created')
@@ -49,7 +53,7 @@ local function start(i)
 end
 
 local reply = {}
-for i = 3, #ARGV, 15 do
+for i = 4, #ARGV, 15 do
   local code, id = start(i)
   reply[#reply + 1] = code
   reply[#reply + 1] = id

@@ -1,0 +1,66 @@
+"""Waiting for events over retries, purges and replays (spec 8.5 and 9)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from redflow import RunHandle, workflow
+from redflow.types import JsonData, WorkflowRetryPolicy
+from tests.support.world import Context, World, eventually
+
+Handle = RunHandle[JsonData]
+DAY_MS = 86_400_000
+
+
+async def test_the_deadline_is_kept_over_a_retry(world: World) -> None:
+    @workflow("w", retries=WorkflowRetryPolicy(delay=50), registry=world.registry)
+    async def w(ctx: Context) -> object:
+        async def fail_first() -> None:
+            await eventually(lambda: deadline(ctx.run.attempt), "the wait")
+            if ctx.run.attempt == 1:
+                raise ValueError("first")
+
+        event, _ = await asyncio.gather(
+            ctx.step.wait_for_event("wait", "e", "k", "1h"), ctx.step.run("fail", fail_first)
+        )
+        return event and event["data"]
+
+    async def deadline(attempt: int) -> int | None:
+        for step in await world.client.get_run_steps(handle.id):
+            if step["name"] == "wait" and step["attempt"] == attempt:
+                return step.get("wait_until_at")
+        return None
+
+    await world.client.sync_registry(world.registry, app="app")
+    handle = await world.start()
+    await world.worker()
+    first = await eventually(lambda: deadline(1), "the first wait")
+    second = await eventually(lambda: deadline(2), "the second wait")
+    assert first == second
+    assert (await world.client.emit_event_detailed("e", 7, correlation_key="k"))["resumed_run_ids"] == [handle.id]
+    assert await handle.result() == 7
+
+
+async def test_a_pointer_to_an_event_that_was_purged_is_ignored(world: World) -> None:
+    client = world.client
+
+    @workflow("w", registry=world.registry)
+    async def w(ctx: Context) -> object:
+        async def emit_and_purge() -> int:
+            await client.emit_event("e", 1, correlation_key="k")
+            return await client.cleanup_expired_events_now(reference_time_ms=int(time.time() * 1000) + 40 * DAY_MS)
+
+        assert await ctx.step.run("purge", emit_and_purge) == 1
+        return await ctx.step.wait_for_event("wait", "e", "k", 20)
+
+    assert await world.run() is None
+
+
+async def test_a_blank_idempotency_key_of_a_step_means_the_steps_own(world: World) -> None:
+    @workflow("w", registry=world.registry)
+    async def w(ctx: Context) -> None:
+        await ctx.step.emit_event("say", "e", 1, idempotency_key=" ")
+
+    await world.run()
+    assert len([key async for key in world.redis.scan_iter(match=f"{world.keys.base}evkey:1:e:*")]) == 1
