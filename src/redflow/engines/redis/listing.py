@@ -103,7 +103,7 @@ class Listing:
             return
         indexes = await self._indexes(params.status, params.workflow)
         looks_at_records = params.query or params.queue is not None or params.parent_run_id is not None
-        chunk = _CHUNK if looks_at_records else page_limit(params.limit, largest=LARGEST_PAGE)
+        chunk = _CHUNK if looks_at_records else min(page_limit(params.limit), LARGEST_PAGE)
         while True:
             entries = await self._page(indexes, position, chunk, newest_first)
             async for found in self._walk_over(entries, params):
