@@ -116,7 +116,7 @@ BENCHMARK: Final = Benchmark(
     name="mutex",
     title="runs of one mutex key: overlaps, hand-overs, and what they ask of the server",
     measure=measure,
-    full=Settings(n=10_000, reps=1, seconds=5),
+    full=Settings(n=10_000, reps=3, seconds=5),
     short=Settings(n=1_000, reps=1, seconds=2),
 )
 

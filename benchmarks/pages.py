@@ -170,9 +170,10 @@ QUESTIONS: Final[dict[str, Question]] = {
     "search a queue": _search(SearchRunsParams(queue=f"{APP}:resting")),
     "search since": _search_since,
     "search until": _search_until,
+    "search the oldest children": _search_children,
 }
 
-SCANS: Final[dict[str, Question]] = {"scan for the oldest children": _search_children}
+SCANS: Final[dict[str, Question]] = {"scan for a queue without runs": _search(SearchRunsParams(queue="nowhere"))}
 """Questions that no index answers."""
 
 

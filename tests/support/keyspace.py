@@ -91,6 +91,7 @@ FAMILIES: Final = (
     _family(r"cron:([0-9a-f]{32})", "hash"),
     _family(r"crons", "zset"),
     _family(r"kids:([0-9a-f]{32})", "set"),
+    _family(r"reached:([0-9a-f]{32})", "set"),
     _family(r"awaiters:([0-9a-f]{32})", "set"),
     _family(r"cascade", "hash"),
     _family(r"event:(.+)", "hash"),

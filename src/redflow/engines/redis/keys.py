@@ -35,7 +35,8 @@ throttle:<n>:<wf>:<key> hash  window of a throttle: e, n, l limit, g granted; TT
 throttleline:<n>:<wf>:<key> zset  runs in line for it, by creation
 throttled             zset    such lines, by the time they move on
 debounce:<n>:<wf>:<n>:<queue>:<key> string  run that waits for later inputs
-kids:<id>             set     children of a run that are not purged yet
+kids:<id>             set     children of a run that are not purged yet, and that no cancel of it has reached
+reached:<id>          set     those that one has reached
 awaiters:<id>         set     `<parent> <field>` of the steps that wait for this run
 cascade               hash    canceled runs whose children are to follow, and the reason those get
 event:<id>            hash    the record of an event; `d:<trigger>` its delivery to one subscriber
@@ -103,6 +104,10 @@ class Keys:
     def waiters(self, run_id: str) -> str:
         """Clients that wait for a run."""
         return f"{self.base}waiters:{run_id}"
+
+    def children(self, run_id: str) -> tuple[str, str]:
+        """The two sets that hold a run's children between them."""
+        return f"{self.base}kids:{run_id}", f"{self.base}reached:{run_id}"
 
     def meta(self, workflow: str) -> str:
         """Metadata of a workflow."""
