@@ -211,3 +211,17 @@ async def test_queries_about_nothing(world: World) -> None:
         assert await world.client.get_run_attempts(run_id) == []
     assert await world.client.list_runs() == []
     assert await world.client.search_runs() == {"runs": [], "scanned": 0}
+
+
+async def test_a_search_stops_and_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = sorted(await many(world, 250), reverse=True)
+    monkeypatch.setattr("redflow.engines.redis.listing._MOST_SCANNED", 120)
+    page = await world.client.search_runs(SearchRunsParams(query="nowhere"))
+    assert (page["runs"], page["scanned"], page["truncated"]) == ([], 120, True)
+    assert page["next_cursor"] == made[119]
+    rest = await world.client.search_runs(SearchRunsParams(query="nowhere", cursor=page["next_cursor"], sort="asc"))
+    assert (rest["scanned"], rest.get("truncated")) == (119, None)
+    monkeypatch.setattr("redflow.engines.redis.listing._MOST_BYTES", 1000)
+    page = await world.client.search_runs(SearchRunsParams(query="nowhere"))
+    assert 0 < page["scanned"] < 100
+    assert page["truncated"] is True
