@@ -17,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest
 REDIS62 := $(VENV)/redis62/redis-server
 REDIS70 := /usr/bin/redis-server
 
-.PHONY: help venv demo test test-62 test-70 test-servers test-floors check mutants bench clean
+.PHONY: help venv demo test test-62 test-70 test-servers test-floors check mutants bench acceptance clean
 .DEFAULT_GOAL := help
 
 help:
@@ -30,6 +30,7 @@ help:
 	@echo "make check         every check: ruff, mypy, typing allow-list, imports, Lua, then make test"
 	@echo "make mutants       plants bugs one at a time and demands that a test fails    (ARGS='--only renew')"
 	@echo "make bench         the benchmarks"
+	@echo "make acceptance    the measured limits, in full; a quarter of an hour  (ARGS=contract for one half, speed for the other)"
 	@echo "make venv          the development environment in $(VENV)"
 	@echo "make clean         removes the environment and caches"
 
@@ -57,6 +58,9 @@ demo: $(VENV)/.installed
 
 bench: venv
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+acceptance: venv
+	@$(BIN)/python -m benchmarks.acceptance $(or $(ARGS),all)
 
 # --- tests -----------------------------------------------------------------------------------------------------
 

@@ -1,19 +1,22 @@
 """The limits that redflow has to keep, and the command that holds it to them: exits with 1 if one is missed.
 
-`python -m benchmarks.acceptance` runs the benchmarks of these limits in their full form. Median of all repetitions.
+`python -m benchmarks.acceptance` holds it to the limits of speed, with `contract` behind it to those of what runs do to
+each other, with `all` to both. The benchmarks of these limits run in their full form. Median of all repetitions.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from benchmarks import idle, latency, runs, trips
-from benchmarks.bench import add_options, chosen, run_and_show
+from benchmarks import blocked, fanout, idle, latency, mutex, pages, races, runs, trips, waiters
+from benchmarks.bench import Benchmark, add_options, chosen, run_and_show
+from benchmarks.crowds import BLOCKS
 from benchmarks.harness import Report, number, table
+from tests.support.races import KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +56,39 @@ LIMITS: Final = (
 _MEASURED_BY: Final = (idle.BENCHMARK, trips.BENCHMARK, latency.BENCHMARK, runs.BENCHMARK)
 
 
-def missed(reports: Mapping[str, Report]) -> list[Limit]:
-    """The limits that the reports don't keep; one without a report is missed."""
-    return [limit for limit in LIMITS if not _kept(limit, reports)]
+CONTRACT_LIMITS: Final = (
+    *(
+        limit
+        for kind in KINDS
+        for limit in (
+            *(Limit("races", f"{kind.name}: {side}", "at least", 10) for side in kind.sides),
+            Limit("races", f"{kind.name}: disagreements", "at most", 0),
+        )
+    ),
+    Limit("waiters", "emit to the last result", "at most", 5),
+    Limit("waiters", "not resumed, or resumed twice", "at most", 0),
+    Limit("fanout", "10 ms steps: 100 subscribers, beside one run", "at most", 10),
+    Limit("fanout", "10 ms steps: 100 children, beside one run", "at most", 10),
+    Limit("mutex", "overlaps", "at most", 0),
+    Limit("mutex", "hand-over p99", "at most", 20),
+    Limit("mutex", "while the line stands: commands of each worker", "at most", 4),
+    *(Limit("blocked", f"{block}: p99 behind beside alone", "at most", 2) for block in BLOCKS),
+    Limit("pages", "dearest of all", "at most", 2),
+)
+"""What runs do to each other, and what many of them cost. The commands of a worker behind a standing line are those of
+an idle one, two a second, and the renewals of the holder's lease."""
+
+_CONTRACT_MEASURED_BY: Final = tuple(module.BENCHMARK for module in (races, waiters, fanout, mutex, blocked, pages))
 
 
-def summary(reports: Mapping[str, Report], *, limits_only: bool = False) -> str:
+def missed(reports: Mapping[str, Report], limits: Sequence[Limit] | None = None) -> list[Limit]:
+    """The limits (None: those of speed) that the reports don't keep; one without a report is missed."""
+    return [limit for limit in (LIMITS if limits is None else limits) if not _kept(limit, reports)]
+
+
+def summary(reports: Mapping[str, Report], *, limits_only: bool = False, limits: Sequence[Limit] | None = None) -> str:
     """One table of the reports' medians, with limit and verdict where there is one."""
-    by_figure = {(limit.benchmark, limit.figure): limit for limit in LIMITS}
+    by_figure = {(limit.benchmark, limit.figure): limit for limit in (LIMITS if limits is None else limits)}
     rows: list[list[str]] = []
     for name, report in reports.items():
         for figure in report.figures.all():
@@ -81,18 +109,31 @@ def _kept(limit: Limit, reports: Mapping[str, Report]) -> bool:
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.acceptance", description=__doc__)
+    parser.add_argument("which", nargs="?", choices=("speed", "contract", "all"), default="speed", help="which limits")
+    parser.add_argument("--only", action="append", metavar="BENCHMARK", help="only the limits of this one; repeatable")
     add_options(parser)
     options = parser.parse_args()
+    benchmarks: list[Benchmark] = []
+    limits: list[Limit] = []
+    if options.which in ("speed", "all"):
+        benchmarks += _MEASURED_BY
+        limits += LIMITS
+    if options.which in ("contract", "all"):
+        benchmarks += _CONTRACT_MEASURED_BY
+        limits += CONTRACT_LIMITS
+    if options.only:
+        benchmarks = [benchmark for benchmark in benchmarks if benchmark.name in options.only]
+        limits = [limit for limit in limits if limit.benchmark in options.only]
     reports: dict[str, Report] = {}
-    for benchmark in _MEASURED_BY:
+    for benchmark in benchmarks:
         report = run_and_show(benchmark, chosen(benchmark.full, options), options.results)
         if report is not None:
             reports[benchmark.name] = report
     print("== acceptance")
-    print(summary(reports, limits_only=True))
-    for limit in missed(reports):
+    print(summary(reports, limits_only=True, limits=limits))
+    for limit in missed(reports, limits):
         print(f"missed: {limit.benchmark}: {limit.figure}, {limit.text()}", file=sys.stderr)
-    return 1 if missed(reports) else 0
+    return 1 if missed(reports, limits) else 0
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from redis.asyncio import Redis
 
 from benchmarks.environment import describe, load_average
 from benchmarks.harness import RESULTS, BenchmarkError, Figures, Report, Settings
-from benchmarks.worker import WorkerProcess, WorkerSettings, run_on, worker_process
+from benchmarks.worker import WORKFLOWS, WorkerProcess, WorkerSettings, run_on, worker_process
 from benchmarks.workflows import APP, REGISTRY
-from redflow import RedflowClient, create_client
+from redflow import RedflowClient, WorkflowRegistry, create_client
 from tests.support.servers import ServerKind, ServerOptions, ServerProcess
 
 _LOOPS: Final = ("asyncio", "uvloop")
@@ -41,20 +41,24 @@ class Bench:
         self.redis = redis
 
     @asynccontextmanager
-    async def world(self) -> AsyncIterator[RedflowClient]:
+    async def world(self, registry: WorkflowRegistry = REGISTRY) -> AsyncIterator[RedflowClient]:
         """A client on a fresh prefix, with the measured workflows registered; its keys are removed at the end."""
         client = create_client(app=APP, url=self.url, prefix=f"bench:{secrets.token_hex(4)}")
         try:
-            await client.sync_registry(REGISTRY, app=APP)
+            await client.sync_registry(registry, app=APP)
             yield client
             await client.reset_state()
         finally:
             await client.close()
 
-    def worker(self, client: RedflowClient, concurrency: int) -> AbstractAsyncContextManager[WorkerProcess]:
-        """A worker process on the client's prefix, loaded and not yet started."""
+    def worker(
+        self, client: RedflowClient, concurrency: int, workflows: str = WORKFLOWS
+    ) -> AbstractAsyncContextManager[WorkerProcess]:
+        """A worker process on the client's prefix, loaded and not yet started; it knows that module's workflows."""
         settings = self.settings
-        return worker_process(WorkerSettings(self.url, client.prefix, concurrency, settings.loop, settings.profile))
+        return worker_process(
+            WorkerSettings(self.url, client.prefix, concurrency, settings.loop, settings.profile, workflows)
+        )
 
 
 @dataclass(frozen=True, slots=True)

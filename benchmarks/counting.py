@@ -12,15 +12,13 @@ from typing import Final
 from redis.asyncio import Redis
 from redis.asyncio.client import Monitor
 
-from redflow.engines.redis import definitions, runs
+from redflow.engines.redis import admission, crons, definitions, events, explaining, journal, listing, runs
 from redflow.engines.redis.loops import registrar
 from redflow.engines.redis.scripts import Script
 
+_MODULES: Final = (admission, crons, definitions, events, explaining, journal, listing, registrar, runs)
 _VERBS: Final = {
-    value.sha: value.name
-    for module in (definitions, registrar, runs)
-    for value in vars(module).values()
-    if isinstance(value, Script)
+    value.sha: value.name for module in _MODULES for value in vars(module).values() if isinstance(value, Script)
 }
 
 

@@ -6,6 +6,7 @@ import gc
 import logging
 import re
 import secrets
+import signal
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -32,6 +33,9 @@ _forgotten = _ForgottenErrors()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell ignores Ctrl-C on behalf of what it starts in the background, and so would every program tested here.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     logging.getLogger("asyncio").addHandler(_forgotten)
 
 

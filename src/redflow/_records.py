@@ -33,7 +33,8 @@ class RunState(TypedDict):
 
     `queue` is the scoped name, `attempt` is 0 before the first start, `input` is the stored JSON. `output`
     is present, maybe as None, once the run succeeded. `error` may be present while the run awaits its next
-    attempt.
+    attempt. `priority` is present unless it is 0; `timeout_at`, once a run
+    with a time-out has started.
     """
 
     id: str
@@ -53,6 +54,8 @@ class RunState(TypedDict):
     cancel_reason: NotRequired[str]
     parent_run_id: NotRequired[str]
     merged_into: NotRequired[str]
+    priority: NotRequired[int]
+    timeout_at: NotRequired[int]
 
 
 class EventWaitInfo(TypedDict):
@@ -130,6 +133,8 @@ class ListedRun(TypedDict):
     started_at: NotRequired[int]
     finished_at: NotRequired[int]
     parent_run_id: NotRequired[str]
+    priority: NotRequired[int]
+    timeout_at: NotRequired[int]
 
 
 class SearchRunsResult(TypedDict):
@@ -155,7 +160,7 @@ class RunExplanation(TypedDict):
     """Why a run is where it is, as `explain_run` gives it; `reason` says it in one sentence.
 
     `until` is when that ends by itself, in epoch milliseconds. `position` is the run's place in the line it stands in,
-    from 1, and `held_by` are the runs in its way.
+    from 1, and `held_by` are the runs in its way. `timeout_at` is when the run fails if it has not ended by then.
     """
 
     run_id: str
@@ -167,6 +172,7 @@ class RunExplanation(TypedDict):
     until: NotRequired[int]
     position: NotRequired[int]
     held_by: NotRequired[list[str]]
+    timeout_at: NotRequired[int]
 
 
 class RunStats(TypedDict):
@@ -284,6 +290,8 @@ class WorkflowMeta(TypedDict):
     max_concurrency: int | None
     updated_at: int
     max_attempts: NotRequired[int]
+    priority: NotRequired[int]
+    timeout_ms: NotRequired[int]
     cron: NotRequired[list[WorkflowCronMeta]]
     event: NotRequired[list[WorkflowEventMeta]]
     input_json_schema: NotRequired[dict[str, JsonData]]

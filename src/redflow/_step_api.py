@@ -292,6 +292,8 @@ class StepApi(Protocol):
         timeout_ms: float | None = None,
         run_at: datetime | None = None,
         queue_override: str | None = None,
+        priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> OutputT: ...
@@ -306,6 +308,8 @@ class StepApi(Protocol):
         timeout_ms: float | None = None,
         run_at: datetime | None = None,
         queue_override: str | None = None,
+        priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> StepOutput: ...
@@ -319,6 +323,8 @@ class StepApi(Protocol):
         timeout_ms: float | None = None,
         run_at: datetime | None = None,
         queue_override: str | None = None,
+        priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> object:
@@ -332,6 +338,9 @@ class StepApi(Protocol):
             timeout_ms: the longest to wait, in milliseconds; then the child is canceled.
             run_at: when the child starts.
             queue_override: another queue for it.
+            priority: -100 to 100, higher first; None is that of its workflow.
+            run_timeout_ms: how long the child may take from its first start, ms or a duration text; then it fails.
+                None is that of its workflow. `timeout_ms` is how long this step waits.
             idempotency_key: waits for the run of this key if there is one, instead of starting another.
             idempotency_ttl: how long the key holds, in seconds.
 
@@ -354,6 +363,8 @@ class StepApi(Protocol):
         timeout_ms: float | None = None,
         run_at: datetime | None = None,
         queue_override: str | None = None,
+        priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> str: ...
@@ -368,6 +379,8 @@ class StepApi(Protocol):
         timeout_ms: float | None = None,
         run_at: datetime | None = None,
         queue_override: str | None = None,
+        priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> str: ...
@@ -381,6 +394,8 @@ class StepApi(Protocol):
         timeout_ms: float | None = None,
         run_at: datetime | None = None,
         queue_override: str | None = None,
+        priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> str:

@@ -85,4 +85,6 @@ def _order(call: WorkflowCall) -> RunOrder:
         idempotency_ttl=call.idempotency_ttl,
         run_at=call.run_at,
         parent_run_id=call.parent_run_id,
+        priority=call.priority,
+        run_timeout_ms=call.run_timeout_ms,
     )

@@ -148,6 +148,8 @@ class RedflowClient:
         idempotency_ttl: int | None = None,
         run_at: datetime | None = None,
         parent_run_id: str | None = None,
+        priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
     ) -> RunHandle[JsonData]:
         """Start a run by the workflow's name; the input is stored as it is and validated when the run starts.
 
@@ -158,6 +160,10 @@ class RedflowClient:
             idempotency_ttl: how long the key holds, whole seconds >= 1; None is 7 days.
             run_at: not before; a naive datetime is local time; the past means now.
             parent_run_id: stored with the run.
+            priority: -100 to 100: of the ready runs of a queue those with a higher one start first; None is the
+                workflow's, 0 unless its definition says otherwise.
+            run_timeout_ms: how long the run may take from its first start to its end, ms or a duration text; then it
+                fails with kind `timeout`. None is the `timeout_ms` of its workflow.
 
         Raises:
             UnknownWorkflowError: nobody registered that name; `near_names` has those that look like it.
@@ -175,6 +181,8 @@ class RedflowClient:
             idempotency_ttl=idempotency_ttl,
             run_at=run_at,
             parent_run_id=parent_run_id,
+            priority=priority,
+            run_timeout_ms=run_timeout_ms,
         )
 
     async def run_by_name(
@@ -189,6 +197,8 @@ class RedflowClient:
         queue_override: str | None = None,
         max_attempts_override: float | None = None,
         parent_run_id: str | None = None,
+        priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
     ) -> RunHandle[JsonData]:
         """Start a run by name, with what a definition would give; see `emit_workflow` for the rest.
 
@@ -203,6 +213,8 @@ class RedflowClient:
             queue_override: the queue, in place of the registered one.
             max_attempts_override: attempts, the first included, in place of the registered number or 3.
             parent_run_id: see `emit_workflow`.
+            priority: see `emit_workflow`.
+            run_timeout_ms: see `emit_workflow`.
         """
         check_name(workflow_name, what="workflow name")
         if debounce is None:
@@ -219,6 +231,8 @@ class RedflowClient:
             queue=queue_override,
             max_attempts=max_attempts_override,
             parent_run_id=parent_run_id,
+            priority=priority,
+            run_timeout_ms=run_timeout_ms,
         )
         run_id = await self.engine.start_run(order, self.app, checked_debounce(debounce))
         telemetry.emit(telemetry.RUN_CREATED, run_id=run_id, workflow=order.workflow)
@@ -330,7 +344,8 @@ class RedflowClient:
 
         Returns:
             {"runs", "scanned"}: the page, and how many runs were looked at. `next_cursor` says how to go on, where
-            there may be more; `truncated` is True when the search stopped after 10,000 runs or 64 MiB.
+            there may be more; `truncated` is True when the search stopped after 10,000 runs or 64 MiB. A status, a
+            workflow, a range of time and a parent are found by an index; a queue and a text are looked for.
         """
         return await self.engine.search_runs(params or SearchRunsParams())
 

@@ -69,6 +69,8 @@ class RunStarter(Protocol):
         queue_override: str | None = None,
         max_attempts_override: int | None = None,
         parent_run_id: str | None = None,
+        priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
     ) -> RunHandle[Any]:  # reason: a client starts runs by name and so cannot know the type of their output
         """Start a run of the workflow of that name."""
 
@@ -129,6 +131,8 @@ class WorkflowDefinition(Generic[InputT, OutputT]):
         run_at: datetime | None = None,
         queue_override: str | None = None,
         parent_run_id: str | None = None,
+        priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
     ) -> RunHandle[OutputT]:
         """Start a run through the default client. Works before any worker knows the workflow.
 
@@ -140,6 +144,9 @@ class WorkflowDefinition(Generic[InputT, OutputT]):
             run_at: when it starts; a naive datetime is local time.
             queue_override: another queue than the workflow's.
             parent_run_id: the run it belongs to, if any.
+            priority: -100 to 100, higher first; None is that of the workflow.
+            run_timeout_ms: how long it may take from its first start, ms or a duration text; None is the workflow's
+                `timeout_ms`.
 
         Returns:
             A handle to wait for the result with.
@@ -168,7 +175,28 @@ class WorkflowDefinition(Generic[InputT, OutputT]):
             max_attempts_override=self.max_attempts,
             parent_run_id=parent_run_id,
             debounce=debounce,
+            **_limits(self.options, priority, run_timeout_ms),
         )
+
+
+class _Limits(TypedDict, total=False):
+    """Keywords that `defn.run` passes on only if they say something: a stand-in client needn't know them."""
+
+    priority: int
+    run_timeout_ms: float | str
+
+
+def _limits(options: DefineWorkflowOptions, priority: int | None, run_timeout_ms: float | str | None) -> _Limits:
+    limits: _Limits = {}
+    if priority is not None:
+        limits["priority"] = priority
+    elif options.priority:
+        limits["priority"] = options.priority
+    if run_timeout_ms is None:
+        run_timeout_ms = options.timeout_ms
+    if run_timeout_ms is not None:
+        limits["run_timeout_ms"] = run_timeout_ms
+    return limits
 
 
 AnyWorkflow: TypeAlias = WorkflowDefinition[Any, Any]  # reason: a registry holds workflows of all input types
@@ -242,6 +270,8 @@ class _Options(TypedDict, total=False):
     throttle: WorkflowRateLimitOptions | None
     on_failure: FailureHook | None
     registry: WorkflowRegistry | None
+    priority: int
+    timeout_ms: float | str | None
 
 
 @overload
@@ -281,6 +311,8 @@ def define_workflow(
     on_failure: FailureHook | None = None,
     input_schema: type[InputT] | None = None,
     registry: WorkflowRegistry | None = None,
+    priority: int = 0,
+    timeout_ms: float | str | None = None,
 ) -> WorkflowDefinition[InputT, OutputT]:
     """Define a workflow and register it. A name that is defined again gets the newer definition.
 
@@ -301,6 +333,9 @@ def define_workflow(
         on_failure: called once when a run has failed for good, at least once over crashes.
         input_schema: a pydantic model, or another class with `model_validate`; inputs become instances of it.
         registry: where to register it; None is the default registry.
+        priority: of its runs, -100 to 100: of the ready runs of a queue those with a higher one start first.
+        timeout_ms: how long a run may take from its first start to its end, ms or a duration text; then it fails with
+            kind `timeout`. Retries, sleeps and waits count; None is no limit.
 
     Returns:
         The definition, to start runs of it with `run`.
@@ -323,6 +358,8 @@ def define_workflow(
         retries=retries,
         throttle=throttle,
         input_schema=input_schema,
+        priority=priority,
+        timeout_ms=timeout_ms,
     )
     checked = check_options(options, now_ms=time.time_ns() // 1_000_000)
     definition = WorkflowDefinition(checked, handler)

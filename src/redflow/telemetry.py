@@ -24,6 +24,7 @@ RUN_CANCEL_REQUESTED: Final = "run.cancel_requested"
 RUNS_RECOVERED: Final = "runs.recovered"
 RUNS_POISONED: Final = "runs.poisoned"
 RUNS_PROMOTED: Final = "runs.promoted"
+RUNS_TIMED_OUT: Final = "runs.timed_out"
 CRON_TICK: Final = "cron.tick"
 STEP_ENDED: Final = "step.ended"
 WORKER_STARTED: Final = "worker.started"
@@ -38,6 +39,7 @@ EVENTS: Final[Mapping[str, str]] = {
     RUNS_RECOVERED: "runs of dead workers were taken back: count",
     RUNS_POISONED: "runs fail since they killed their holders: count",
     RUNS_PROMOTED: "scheduled runs became ready: count",
+    RUNS_TIMED_OUT: "runs fail since their time-out passed: count",
     CRON_TICK: "a cron trigger fired or skipped a tick: trigger, tick, outcome (fired or skipped), run_id",
     STEP_ENDED: "a step ended: run_id, step, status, attempt",
     WORKER_STARTED: "a worker claims: worker, app, queues, concurrency",
@@ -68,6 +70,11 @@ def listen(listener: Listener) -> Callable[[], None]:
             _listeners.remove(listener)
 
     return stop
+
+
+def anybody_listens() -> bool:
+    """Whether an event would reach anybody: a look before its fields are put together on a hot path."""
+    return bool(_listeners)
 
 
 def emit(event: str, **fields: Field) -> None:

@@ -31,8 +31,8 @@ async def run_inline(
     """Run a workflow's handler once, in this process, without a server.
 
     Steps run as in a worker: names, arguments, signals, time-outs and the round trip of their values through
-    JSON are the same. There is one attempt: no retries, no on_failure, no admission, and no other workflow and
-    no event is started.
+    JSON are the same. There is one attempt: no retries, no on_failure, no admission, no time-out but `timeout_s`, and
+    no other workflow and no event is started.
 
     Args:
         definition: the workflow.

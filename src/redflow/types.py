@@ -287,6 +287,8 @@ class DefineWorkflowOptions:
     retries: WorkflowRetryPolicy | None = None
     throttle: WorkflowRateLimitOptions | None = None
     input_schema: type | None = None
+    priority: int = 0
+    timeout_ms: float | str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +310,9 @@ class WorkflowCall:
         idempotency_ttl: how long it holds, seconds; None is 7 days.
         run_at: not before; None is now.
         parent_run_id: stored with the run.
+        priority: -100 to 100, higher first; None is that of the workflow.
+        run_timeout_ms: how long the run may take from its first start, ms or a duration text; None is that of the
+            workflow.
     """
 
     workflow: str
@@ -316,6 +321,8 @@ class WorkflowCall:
     idempotency_ttl: int | None = None
     run_at: datetime | None = None
     parent_run_id: str | None = None
+    priority: int | None = None
+    run_timeout_ms: float | str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -266,6 +266,8 @@ class WorkerHandle:
             self._claimer.ring()
         elif message.startswith(b"cancel "):
             self._executor.interrupt(message[7:].decode(), "canceled")
+        elif message.startswith(b"timeout "):
+            self._executor.interrupt(message[8:].decode(), "timed_out")
         elif message.startswith(b"wake "):
             self._executor.look_again(message[5:].decode())
         elif message.startswith(b"cron "):

@@ -81,10 +81,11 @@ def test_the_signature_is_the_contract() -> None:
         "name": inspect.Parameter.empty,
         "handler": inspect.Parameter.empty,
         "queue": "default",
+        "priority": 0,
         **dict.fromkeys(
             [
                 *("max_concurrency", "max_attempts", "cron", "event", "debounce", "mutex", "rate_limit"),
-                *("retries", "throttle", "on_failure", "input_schema", "registry"),
+                *("retries", "throttle", "on_failure", "input_schema", "registry", "timeout_ms"),
             ]
         ),
     }
@@ -221,6 +222,29 @@ async def test_run_passes_its_options_on(client: StandInClient) -> None:
         "debounce": None,
     }
     assert client.calls[1][1]["queue_override"] == "mail"
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "passed"),
+    [(None, None, {}), ("5s", None, {"run_timeout_ms": "5s"}), (5, 7, {"run_timeout_ms": 7})],
+)
+async def test_a_time_out_is_passed_on_if_there_is_one(
+    client: StandInClient, own: float | str | None, given: float | None, passed: dict[str, object]
+) -> None:
+    await define_workflow("w", handler=handler, timeout_ms=own).run({}, run_timeout_ms=given)
+    sent = client.calls[0][1]
+    assert {name: sent[name] for name in sent if name == "run_timeout_ms"} == passed
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "passed"), [(0, None, {}), (5, None, {"priority": 5}), (5, 0, {"priority": 0})]
+)
+async def test_a_priority_is_passed_on_if_there_is_one(
+    client: StandInClient, own: int, given: int | None, passed: dict[str, int]
+) -> None:
+    await define_workflow("w", handler=handler, priority=own).run({}, priority=given)
+    sent = client.calls[0][1]
+    assert {name: sent[name] for name in sent if name == "priority"} == passed
 
 
 @pytest.mark.parametrize(

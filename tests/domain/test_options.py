@@ -61,6 +61,8 @@ def test_everything_at_once() -> None:
         rate_limit=WorkflowRateLimitOptions(key, 5, "1m"),
         throttle=WorkflowRateLimitOptions(key, 1, 1),
         retries=WorkflowRetryPolicy("1s", 3, lambda ctx: True),
+        priority=-100,
+        timeout_ms="1.5h",
     )
     assert check_options(options, now_ms=NOW_MS) == options
     assert all(getattr(options, f.name) is not None for f in fields(options) if f.name != "input_schema")

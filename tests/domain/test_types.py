@@ -47,6 +47,8 @@ CLASSES: dict[str, tuple[bool, dict[str, object]]] = {
             "retries": None,
             "throttle": None,
             "input_schema": None,
+            "priority": 0,
+            "timeout_ms": None,
         },
     ),
     "StepRunOptions": (True, {"name": REQUIRED, "timeout_ms": None}),

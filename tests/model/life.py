@@ -73,13 +73,15 @@ class Life:
 
     # -- workers and workflows ----------------------------------------------------------------------------------
 
-    def register_workflow(self, name: str, limit: int | None, version: int | None, app: str, again: bool) -> None:
+    def register_workflow(
+        self, name: str, limit: int | None, version: int | None, app: str, again: bool, hook: bool = False
+    ) -> None:
         """Register a workflow, or change its limit."""
         bench, model = self.bench, self.model
         self.both(
             "register_workflow",
-            lambda: bench.register_workflow(name, app=app, max_concurrency=limit, version=version),
-            lambda: model.register_workflow(name, app, "q", limit, version),
+            lambda: bench.register_workflow(name, app=app, max_concurrency=limit, version=version, on_failure=hook),
+            lambda: model.register_workflow(name, app, "q", limit, version, hook),
             again,
         )
 
@@ -119,6 +121,8 @@ class Life:
         key: str | None = None,
         delay: int | None = None,
         data: str = "one",
+        priority: int | None = None,
+        timeout: int | None = None,
         count: int = 1,
         again: bool = False,
     ) -> None:
@@ -127,7 +131,8 @@ class Life:
         for _ in range(count):
             self.made += 1
             order = RunOrder(run_id(self.made), workflow, PAYLOADS[data], queue=queue, idempotency_key=key)
-            orders.append(replace(order, run_at_ms=None if delay is None else self.model.now + delay))
+            at = None if delay is None else self.model.now + delay
+            orders.append(replace(order, run_at_ms=at, priority=priority, run_timeout_ms=timeout))
         self.both("create", lambda: self.bench.scripts.create(orders, "app"), lambda: self.model.create(orders), again)
 
     def idempotency_key_expires(self, which: int) -> None:
@@ -161,7 +166,7 @@ class Life:
             return
         assert [(run.lease, run.attempt) for run in reply.runs] == expected
         assert (reply.now, reply.more) == (model.now, again)
-        assert reply.next_due == min(model.due.values(), default=None)
+        assert reply.next_due == model.next_due()
         assert reply.next_lease == min(model.leases.values(), default=None)
         for run in reply.runs:
             told = {name.decode(): value.decode("utf-8", "surrogateescape") for name, value in run.record.items()}
@@ -198,8 +203,8 @@ class Life:
     def _end(self, which: int, outcome: str, payload: str, delay: int) -> Settlement:
         lease = self.lease(which)
         run = self.model.runs.get(lease.run_id)
-        if run is not None and run["z"] is not None:
-            outcome = "failed"  # once that is decided, no holder tells anything else
+        if run is not None and run["z"] is not None and run["ta"] is None:
+            outcome = "failed"  # once a holder has decided that, no holder tells anything else
         steps = (_step(lease, "noted", "F", payload),) if which % 3 == 0 else ()
         attempt = run.number("a") if run else 1
         return settlement(lease, outcome, PAYLOADS[payload], due=self.model.now + delay, attempt=attempt, steps=steps)
@@ -246,6 +251,11 @@ class Life:
     def promote(self, limit: int, again: bool) -> None:
         """Due runs enter their queues."""
         self.both("promote", lambda: self.bench.scripts.promote(limit), lambda: self.model.promote(limit), again)
+
+    def time_out(self, limit: int, after: int, again: bool) -> None:
+        """Runs time out, maybe after some time."""
+        self.pass_time(after)
+        self.both("time_out", lambda: self.bench.scripts.time_out(limit), lambda: self.model.time_out(limit), again)
 
     def recover(self, limit: int, again: bool, deaths: int) -> None:
         """Runs of dead holders are taken back; each time that all die, another worker claims them first."""

@@ -43,6 +43,10 @@ class Model(State):
         run.fields["i"] = run.store("i", pack(order.input_json))
         if order.parent_run_id:
             run.fields["p"] = order.parent_run_id
+        if order.priority:
+            run.fields["pr"] = order.priority
+        if order.run_timeout_ms is not None:
+            run.fields["to"] = order.run_timeout_ms
         if meta is None:
             run.fields["u"] = 1
         if later:
@@ -125,6 +129,8 @@ class Model(State):
             self.move(run, "running")
             if run["r"] is None:
                 run.fields["a"] = run.number("a") + 1
+                if run["t"] is None and run["to"] is not None:
+                    run.fields["ta"] = self.timeouts[run_id] = self.now + run.number("to")
                 run.fields["t" if run["t"] is None else "b"] = self.now
             run.drop("r")
         run.fields |= {"n": run.number("n") + 1, "k": token}
@@ -145,10 +151,13 @@ class Model(State):
                 self._write(run, write)
                 if write.header.split()[1].startswith("S"):
                     run.drop("x")
-                reason = "cancel" if run["cr"] is not None else ""
+                reason = "cancel" if run["cr"] is not None else self._timed_out(run)
             if reason:
                 reasons[index] = reason
         return reasons
+
+    def _timed_out(self, run: Run) -> str:
+        return "timeout" if run["z"] is not None and run["ta"] is not None else ""
 
     def _write(self, run: Run, write: StepWrite) -> None:
         before = run[write.field]
@@ -166,9 +175,8 @@ class Model(State):
             if run is not None:
                 for write in item.steps:
                     self._write(run, write)
-                outcome = item.outcome if run["cr"] is None else "canceled"
-                reason = "" if outcome == item.outcome else "canceled"
-                self._settle(item, run, outcome)
+                outcome = self._settle(item, run)
+                reason = "" if outcome == item.outcome else outcome
             if reason not in ("", "settled"):
                 reasons[index] = reason
         more = any(self.ready[queue] for queue in queues)
@@ -177,11 +185,17 @@ class Model(State):
                 self.idle[queue].add(worker)
         return more, reasons
 
-    def _settle(self, item: Settlement, run: Run, outcome: str) -> None:
-        run_id = item.lease.run_id
+    def _settle(self, item: Settlement, run: Run) -> str:
+        run_id, outcome = item.lease.run_id, item.outcome if run["cr"] is None else "canceled"
+        late = run["ta"] is not None and run.number("ta") <= self.now
+        if run["z"] is None and late and outcome not in ("failed", "canceled"):
+            self.decide_timeout(run_id)
+        if run["z"] is not None and outcome != "failed":
+            self.end_decided(run_id)
+            return "timeout"
         if outcome not in ("retry", "suspended"):
-            self.finish(run_id, outcome, item.payload)
-            return
+            self.finish(run_id, outcome, item.payload if run["z"] is None else self.decided(run))
+            return outcome
         assert item.due is not None
         if outcome == "retry":
             run.fields["e"] = run.store("e", item.payload)
@@ -193,6 +207,7 @@ class Model(State):
         self.leases.pop(run_id, None)
         self.move(run, "scheduled")
         self.hand_over(run.workflow)
+        return outcome
 
     def decide_failure(self, lease: Lease, error: bytes) -> str:
         """decide_failure"""
@@ -201,6 +216,8 @@ class Model(State):
             return reason
         if run["cr"] is not None:
             return "canceled"
+        if run["z"] is not None:
+            return "ok" if self.decided(run) == error else "timeout"
         run.fields["z"] = run.store("z", error)
         return "ok"
 
@@ -214,6 +231,9 @@ class Model(State):
             count += 1
             if run["cr"] is not None:
                 self.finish(lease.run_id, "canceled")
+                continue
+            if run["z"] is not None:
+                self.end_decided(lease.run_id)
                 continue
             del self.leases[lease.run_id]
             run.drop("k")
@@ -238,8 +258,8 @@ class Model(State):
                 reasons[index] = "lost"
                 continue
             self.leases[lease.run_id] = self.now + LEASE_MS
-            if run["cr"] is not None:
-                reasons[index] = "cancel"
+            if reason := "cancel" if run["cr"] is not None else self._timed_out(run):
+                reasons[index] = reason
         return self.now, self.epoch, reasons
 
     def recover(self, limit: int, poison: bytes) -> tuple[int, int | None, int, int]:
@@ -258,7 +278,7 @@ class Model(State):
             if deaths >= 3:
                 poisoned += 1
                 if decided is not None:
-                    self.finish(run_id, "failed", self._decided(run))
+                    self.finish(run_id, "failed", self.decided(run))
                     continue
                 run.fields["z"] = poison
                 run.drop("x")
@@ -269,11 +289,6 @@ class Model(State):
         for workflow in {workflow for (_, workflow), line in self.lines.items() if line}:
             self.hand_over(workflow)
         return self.now, min(self.leases.values(), default=None), recovered, poisoned
-
-    def _decided(self, run: Run) -> bytes:
-        decided = run["z"]
-        assert isinstance(decided, bytes)
-        return run.big["z"] if decided == b"@" else decided
 
     def promote(self, limit: int) -> tuple[int, int | None, int]:
         """promote_runs"""
@@ -291,7 +306,35 @@ class Model(State):
             if run["u"] is not None and meta is not None:
                 self._unpark(run, meta)
             self.enqueue(run_id)
-        return self.now, min(self.due.values(), default=None), len(promoted)
+        return self.now, self.next_due(), len(promoted)
+
+    def next_due(self) -> int | None:
+        """When the next run becomes ready or times out."""
+        return min([*self.due.values(), *self.timeouts.values()], default=None)
+
+    def time_out(self, limit: int) -> tuple[int, int | None, int]:
+        """time_out_runs"""
+        heads = sorted(self.timeouts, key=lambda run_id: (self.timeouts[run_id], run_id))[:limit]
+        timed_out = 0
+        for run_id in [run_id for run_id in heads if self.timeouts[run_id] <= self.now]:
+            del self.timeouts[run_id]
+            run = self.runs[run_id]
+            if run["z"] is not None or run["cr"] is not None:
+                continue
+            self.decide_timeout(run_id)
+            timed_out += 1
+            if run.status == "running" and run["k"] is not None:
+                continue
+            self._leave_places(run_id, run)
+            self.end_decided(run_id)
+        return self.now, self.next_due(), timed_out
+
+    def _leave_places(self, run_id: str, run: Run) -> None:
+        place = (run.queue, run.workflow)
+        for line in (self.ready[run.queue], self.parked[run.workflow], self.lines[place], self.strays[place]):
+            line.pop(run_id, None)
+        self.due.pop(run_id, None)
+        self._forget_strays(place)
 
     def _unpark(self, run: Run, meta: Meta) -> None:
         run.fields["q"] = scope_queue(run.queue, meta.app)
@@ -312,11 +355,7 @@ class Model(State):
                 run.fields["cw"] = reason
         if run.status == "running" and run["k"] is not None:
             return "requested"
-        place = (run.queue, run.workflow)
-        for line in (self.ready[run.queue], self.parked[run.workflow], self.lines[place], self.strays[place]):
-            line.pop(run_id, None)
-        self.due.pop(run_id, None)
-        self._forget_strays(place)
+        self._leave_places(run_id, run)
         self.finish(run_id, "canceled")
         return "canceled"
 
@@ -343,7 +382,7 @@ class Model(State):
             run = self.runs[run_id]
             run.fields.setdefault("a", 1)
             run.fields.setdefault("t", self.now)
-            self.finish(run_id, "failed", error if run["z"] is None else self._decided(run))
+            self.finish(run_id, "failed", error if run["z"] is None else self.decided(run))
         self._forget_strays(place)
         return len(popped)
 
@@ -368,7 +407,9 @@ class Model(State):
             worker.gone, worker.alive_until, worker.listed = True, self.now, True
         return "ok"
 
-    def register_workflow(self, name: str, app: str, queue: str, limit: int | None, version: int | None) -> list[str]:
+    def register_workflow(
+        self, name: str, app: str, queue: str, limit: int | None, version: int | None, hook: bool
+    ) -> list[str]:
         """register_workflow"""
         old = self.metas.get(name)
         if old is not None and old.app != app:
@@ -378,7 +419,7 @@ class Model(State):
         if version is not None and old is not None and old.version is not None and old.version > version:
             return ["older"]
         kept = version if version is not None else old.version if old is not None else None
-        meta = self.metas[name] = Meta(app, queue, limit, 3, kept, self.now)
+        meta = self.metas[name] = Meta(app, queue, limit, 3, kept, self.now, hook)
         for run_id in pop(self.parked[name], 200):
             self._unpark(self.runs[run_id], meta)
             self.enqueue(run_id)

@@ -33,6 +33,7 @@ def _runs_and_lines(state: State) -> dict[str, Value]:
     keys["lined"] = {workflow for _, workflow in lined}
     keys["strays"] = {member(place): float(since) for place, since in state.stray_since.items()}
     keys["due"] = {run_id: float(at) for run_id, at in state.due.items()}
+    keys["timeouts"] = {run_id: float(at) for run_id, at in state.timeouts.items()}
     keys["leases"] = {run_id: float(at) for run_id, at in state.leases.items()}
     keys[f"expiry:{RETENTION_MS}"] = state.expiry
     keys["retentions"] = {str(RETENTION_MS)} if state.expiry else set()
@@ -46,6 +47,7 @@ def _registry(state: State) -> dict[str, Value]:
     for name, meta in state.metas.items():
         told = {"app": meta.app, "queue": meta.queue, "max_attempts": str(meta.max_attempts), "meta": "{}"}
         told |= {"updated": str(meta.updated)}
+        told |= {"on_failure": "1"} if meta.hook else {}
         told |= {} if meta.limit is None else {"max_concurrency": str(meta.limit)}
         keys[f"meta:{name}"] = told | ({} if meta.version is None else {"version": str(meta.version)})
     for name, worker in state.workers.items():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Final
 
 from redflow.domain.run import TRANSITIONS
 from redflow.engines.redis.runs import Lease
+from tests.support.scripts import FRONT, STEP
 
 Line = dict[str, float]
 """Run ids and their places in the order."""
@@ -80,6 +82,7 @@ class Meta:
     max_attempts: int
     version: int | None
     updated: int
+    hook: bool = False
 
 
 class State:
@@ -102,6 +105,7 @@ class State:
         self.stray_since: dict[Place, int] = {}
         self.due: dict[str, int] = {}
         self.leases: dict[str, int] = {}
+        self.timeouts: dict[str, int] = {}
         self.expiry: list[str] = []
         self.idle: dict[str, set[str]] = defaultdict(set)
         self.metas: dict[str, Meta] = {}
@@ -132,7 +136,8 @@ class State:
         """Put a run into its queue."""
         queue = self.runs[run_id].queue
         line = self.ready[queue]
-        score = (min(line.values()) - 1 if line else 0) if front else self.next_seq()
+        priority = self.runs[run_id].number("pr")
+        score = min([*line.values(), FRONT]) - 1 if front else self.next_seq() - priority * STEP
         line[run_id] = score
         self.ring(queue)
 
@@ -151,6 +156,7 @@ class State:
         was_running = run.status == "running"
         self.move(run, to)
         self.leases.pop(run_id, None)
+        self.timeouts.pop(run_id, None)
         run.drop("d", "r", "x", "z", "u")
         run.drop(*{"succeeded": "e", "failed": "o", "canceled": "eo"}[to])
         run.fields["f"] = self.now
@@ -160,6 +166,36 @@ class State:
         self.expiry.append(run_id)
         if was_running:
             self.hand_over(run.workflow)
+
+    def decide_timeout(self, run_id: str) -> None:
+        """The failure of a run that has timed out."""
+        run = self.runs[run_id]
+        message = f"Run timed out: {run.workflow} after {run.number('to')} ms"
+        failure = {"name": "TimeoutError", "message": message, "kind": "timeout"}
+        failure["stack"] = f"redflow.errors.TimeoutError: {message}"
+        self.timeouts.pop(run_id, None)
+        run.fields["z"] = json.dumps(failure, separators=(",", ":")).encode()
+
+    def end_decided(self, run_id: str) -> None:
+        """End a run that has failed, or put it before all others, for its on_failure."""
+        run = self.runs[run_id]
+        meta = self.metas.get(run.workflow)
+        if meta is None or not meta.hook:
+            self.finish(run_id, "failed", self.decided(run))
+            return
+        self.leases.pop(run_id, None)
+        run.drop("k", "d")
+        if run.status != "running":
+            run.fields["r"] = 1
+        if run.status == "scheduled":
+            self.move(run, "queued")
+        self.enqueue(run_id, front=True)
+
+    def decided(self, run: Run) -> bytes:
+        """The error of a failure that was decided."""
+        decided = run["z"]
+        assert isinstance(decided, bytes)
+        return run.big["z"] if decided == b"@" else decided
 
     def owned(self, lease: Lease) -> tuple[Run | None, str]:
         """The run behind a lease, or why it may not be written to."""

@@ -64,6 +64,8 @@ CLIENTS = (
         key=st.sampled_from([None, None, "k1", "k2"]),
         delay=st.sampled_from([None, None, -5, 0, 40, 5_000]),
         data=payload,
+        priority=st.sampled_from([None, None, None, 0, 100, -100]),
+        timeout=st.sampled_from([None, None, 60, 2_000]),
         count=few,
         again=again,
     )
@@ -90,6 +92,7 @@ ATTEMPTS = (
 LOOPS = (
     call("pass_time", by=st.sampled_from([1, 40, 1_000, LEASE_MS, QUIET_MS]))
     | call("promote", limit=few, again=again)
+    | call("time_out", limit=few, after=st.sampled_from([0, 60, 2_000]), again=again)
     | call("recover", limit=few, again=again, deaths=st.sampled_from([0, 1, 1, 3]))
     | call("purge", limit=few, again=again, after=st.sampled_from([0, RETENTION_MS - LEASE_MS, RETENTION_MS]))
     | call("fail_strays", which=some, limit=few, waited=st.booleans(), again=again)
@@ -102,6 +105,7 @@ REGISTRY = (
         version=st.sampled_from([None, 5, 6]),
         app=app,
         again=again,
+        hook=st.booleans(),
     )
     | call("remove_workflows", kept=st.sampled_from([("a", "b"), ("b",), ()]), app=app, again=again)
     | call("register_worker", worker=worker, app=app, again=again)
@@ -141,8 +145,8 @@ class RunLife(RuleBasedStateMachine):
         life.register_workflow("b", None, None, "app", again=False)
         life.register_worker("w1", "app", again=False)
         life.register_worker("w2", "app", again=False)
-        life.create("a", count=3)
-        life.create("b", count=2)
+        life.create("a", count=3, timeout=2_000)
+        life.create("b", count=2, timeout=60)
         life.claim("w1", 3, ("app:q",), again=False)
 
     @rule(call=CLIENTS)
@@ -179,7 +183,7 @@ class RunLife(RuleBasedStateMachine):
 HAPPENS: Final = {
     *("create: created", "create: found", "claim: runs", "record: plain", "settle: plain", "settle: stale"),
     *("release: some", "renew: plain", "cancel: canceled", "cancel: requested", "recover: some", "promote: some"),
-    "purge: some",
+    *("purge: some", "time_out: some", "settle: timeout", "record: timeout", "renew: timeout"),
 }
 """What must have been answered in the course of the games, or they prove nothing."""
 
@@ -204,6 +208,9 @@ FAULTS: Final = {
     "a key is taken from a run that goes on": ("lib/earlier_run", "if not status or status == 'failed'", "if true"),
     "a cancel request is overlooked": ("settle_runs", "if run.cancel then", "if false then"),
     "a canceled run stays in its queue": ("lib/leave_places", "redis.call('ZREM', base .. 'ready:' .. queue, id)", ""),
+    "a run that timed out may still succeed": ("settle_runs", "if run.decided and outcome", "if false and outcome"),
+    "an ended run keeps its time-out": ("lib/finish_run", "if run.timeout ~= false then", "if false then"),
+    "a priority is forgotten on the way": ("lib/create_run", "false, priority)", "false)"),
     "a recovered run goes to the back": ("recover_runs", "r[5], true)", "r[5], false)"),
     "deaths are not counted": ("recover_runs", "redis.call('HSET', key, 'x', deaths)", ""),
     "a purged run stays in its index": ("purge_runs", "redis.call('ZREM', index, id)", ""),

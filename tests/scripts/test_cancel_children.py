@@ -45,6 +45,24 @@ async def test_children_follow_with_the_reason(bench: Bench) -> None:
     values = await bench.values()
     assert values[f"expiry:{RETENTION_MS}"] == [waiting]
     assert not {"cascade", f"kids:{parent.run_id}"} & values.keys()
+    assert values[f"reached:{parent.run_id}"] == {*kids, waiting}
+
+
+async def test_what_was_reached_is_forgotten_with_the_runs(bench: Bench) -> None:
+    await bench.serve()
+    parent = await bench.create()
+    kids = [await kid(bench, parent) for _ in range(2)]
+    await bench.scripts.cancel(parent, "")
+    await bench.scripts.cancel_children(10)
+    bench.now += RETENTION_MS
+    await bench.read("LREM", f"@expiry:{RETENTION_MS}", 1, parent)
+    assert await bench.scripts.purge(None, 1) == 1
+    assert len((await bench.snapshot()).members(f"reached:{parent}")) == 1
+    await bench.read("LPUSH", f"@expiry:{RETENTION_MS}", parent)
+    assert await bench.scripts.purge(None, 1) == 1
+    assert [name for name in await bench.values() if "reached" in name] == []
+    assert await bench.scripts.purge(None, 10) == 1
+    assert [await bench.record(run) for run in kids] == [{}, {}]
 
 
 async def test_without_a_reason_they_are_told_of_their_parent(bench: Bench) -> None:

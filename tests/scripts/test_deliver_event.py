@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from redflow.engine import Emitted
 from redflow.engines.redis.events import LEASE_MS
 from redflow.engines.redis.runs import Lease
@@ -82,6 +84,20 @@ async def test_a_run_that_received_the_event_is_passed_over_when_it_waits_again(
     assert await open_wait(bench, leases[0], "s:two") == "open"
     assert (await deliver(bench)).final
     assert await bench.field(leases[0].run_id, "s:two") == waiting()
+
+
+@pytest.mark.parametrize("apart", [0, 1], ids=["one deadline", "deadlines of their own"])
+async def test_those_who_wait_behind_many_that_are_passed_over_are_reached(bench: Bench, apart: int) -> None:
+    """The crowd waits anew, for what comes after, and with earlier deadlines than the last who waits for this one."""
+    leases = await bench_with_a_full_pass(bench)
+    crowd = [part for n in range(5_000) for part in (FAR - 1 - apart * n, f"{leases[0].run_id} s:again {n}")]
+    await bench.read("ZADD", f"@waiting:{PLACE}", *crowd)
+    passes = 0
+    while not (emitted := await deliver(bench)).final:
+        passes += 1
+        assert passes < 10
+    assert len(emitted.resumed_run_ids) == 101
+    assert len(await bench.ids(f"waiting:{PLACE}")) == 5_000
 
 
 async def test_an_older_event_never_follows_a_newer_one(bench: Bench) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from redflow.engines.redis.runs import Lease
-from tests.support.scripts import BIG, ERROR, LEASE_MS, RETENTION_MS, T0, Bench, changes, step
+from tests.support.scripts import BIG, ERROR, FRONT, LEASE_MS, RETENTION_MS, T0, Bench, changes, step
 
 POISON = b'{"kind":"poison"}'
 
@@ -32,7 +32,7 @@ async def test_a_run_whose_holder_died_goes_to_the_front(bench: Bench) -> None:
     assert changes(before, await bench.values()) == {
         f"run:{lease.run_id}": record | {"x": "1"},
         "leases": None,
-        "ready:app:q": {lease.run_id: 1, other: 2},
+        "ready:app:q": {lease.run_id: FRONT - 1, other: 2},
     }
 
 
@@ -118,7 +118,7 @@ async def test_the_third_death_in_a_row_decides_the_failure(bench: Bench) -> Non
     assert changes(before, await bench.values()) == {
         f"run:{lease.run_id}": record | {"z": POISON.decode()},
         "leases": None,
-        "ready:app:q": {lease.run_id: 0},
+        "ready:app:q": {lease.run_id: FRONT - 1},
         "idle:app:q": None,  # rung
     }
     [run] = (await bench.claim()).runs  # elsewhere its on_failure is called

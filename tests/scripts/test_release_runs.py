@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.support.scripts import RETENTION_MS, T0, Bench, changes, step
+from tests.support.scripts import FRONT, RETENTION_MS, T0, Bench, changes, step
 
 
 async def test_a_run_goes_to_the_front_and_keeps_its_attempt(bench: Bench) -> None:
@@ -16,7 +16,7 @@ async def test_a_run_goes_to_the_front_and_keeps_its_attempt(bench: Bench) -> No
     assert await bench.scripts.release([lease]) == 1
     del record["k"]
     changed = changes(before, await bench.values())
-    ready = {others[0]: 2, others[1]: 3, lease.run_id: 1}
+    ready = {others[0]: 2, others[1]: 3, lease.run_id: FRONT - 1}
     assert changed == {f"run:{lease.run_id}": record, "leases": None, "ready:app:q": ready}
     assert (await bench.ids("ready:app:q"))[0] == lease.run_id
     [run, *_] = (await bench.claim()).runs

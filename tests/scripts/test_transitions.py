@@ -57,7 +57,7 @@ async def test_the_script_makes_exactly_these_transitions(bench: Bench, state: s
 
 
 def test_one_include_is_the_only_code_that_writes_a_status() -> None:
-    writers = re.compile(r"'HM?SET(NX)?', [^,]*(, [^,]*, [^,]*)*, 's',|fields\[[^]]*\] = 's'")
+    writers = re.compile(r"'HM?SET(NX)?', [^,\n]*(, [^,\n]*, [^,\n]*)*, 's',|fields\[[^]]*\] = 's'")
     sources = {
         path.name: path.read_text("utf-8")
         for path in [*LUA.iterdir(), *LUA.joinpath("lib").iterdir()]

@@ -12,8 +12,8 @@ from redflow.domain.outcome import Outcome
 from redflow.domain.payload import encode
 from redflow.domain.step import StepRecord
 from redflow.execution.admission import Admission, AdmissionRequest
-from redflow.execution.attempt import Attempt
-from redflow.execution.journal import Claim
+from redflow.execution.attempt import Announcer, Attempt
+from redflow.execution.journal import Claim, Interruption
 from redflow.execution.pipeline import attempt_outcome
 from redflow.execution.steps import Steps
 from redflow.execution.threads import ThreadPool
@@ -51,8 +51,8 @@ class MemoryJournal:
     async def load(self, step: StepRecord) -> bytes:
         return step.payload
 
-    async def decide_failure(self, error_json: bytes) -> bool:
-        return True
+    async def decide_failure(self, error_json: bytes) -> Interruption | None:
+        return None
 
     async def admit(self, request: AdmissionRequest) -> Admission:
         return Admission("admitted", self.now_ms())
@@ -82,7 +82,7 @@ class Running:
         self.pool = ThreadPool(threads)
         claim = Claim("run-1", "workflow", "default", 1, 3, self.journal.now_ms(), encode(None))
         # These attempts take no step beyond run, map and wait_for.
-        self.attempt = Attempt(claim, self.journal, self.pool, Steps)  # type: ignore[arg-type]
+        self.attempt = Attempt(claim, self.journal, self.pool, Steps, Announcer())  # type: ignore[arg-type]
         definition = WorkflowDefinition(DefineWorkflowOptions("workflow"), handler)
         self._task = asyncio.create_task(attempt_outcome(self.attempt, definition, self.journal))
         self.attempt.task = self._task

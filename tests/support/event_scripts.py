@@ -96,9 +96,9 @@ async def open_wait(
     return as_text(await bench.connection.call(OPEN_WAIT, bench.keys.base, args))
 
 
-async def close_wait(bench: Bench, run: str, field: str = "s:one", *, event: str = "paid", key: str = "k1") -> int:
-    """Forget a wait; how many were forgotten."""
-    return as_int(await bench.connection.call(CLOSE_WAIT, bench.keys.base, (run, field, event, key)))
+async def close_wait(bench: Bench, run: str, field: str = "s:one", *, event: str = "paid", key: str = "k1") -> str:
+    """End a wait whose time is over."""
+    return as_text(await bench.connection.call(CLOSE_WAIT, bench.keys.base, (run, field, event, key)))
 
 
 async def event(bench: Bench, event_id: str = "e1") -> dict[str, str]:

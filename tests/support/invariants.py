@@ -153,6 +153,9 @@ class _World:
         for run_id in self.keys.names("big:"):
             if run_id not in self.runs:
                 yield f"big:{run_id} has no run"
+        for run_id in self.keys.zset("timeouts"):
+            if run_id not in self.runs:
+                yield f"timeouts: run {run_id!r} is gone"
         for run_id, names in self.places.items():
             if run_id not in self.runs:
                 yield f"{', '.join(names)}: run {run_id!r} is gone"
@@ -185,6 +188,7 @@ class _World:
             return
         yield from self._check_place(run_id, run)
         yield from self._check_fields(run)
+        yield from self._check_timeout(run_id, run)
         yield from self._check_apart(run_id, run)
         lists = sorted(retention for listed, retention in self.expiries if listed == run_id)
         if len(lists) != (1 if run["s"] in TERMINAL else 0):
@@ -222,7 +226,7 @@ class _World:
         }
         barred = {
             "scheduled": "x f o z",
-            "queued": "d f o z",
+            "queued": "d f o" if "ta" in run else "d f o z",  # timed out, on its way to its on_failure
             "running": "d r f o u",
             "succeeded": "d r x z u e",
             "failed": "d r x z u o",
@@ -242,6 +246,14 @@ class _World:
         for field in run:
             if field.startswith("a:") and not 1 <= int(field[2:]) <= attempts:
                 yield f"has a trace {field} and {attempts} attempts"
+
+    def _check_timeout(self, run_id: str, run: dict[str, str]) -> Iterator[str]:
+        """A run that has started and may time out stands among those that do, at its time."""
+        ends, stands = run.get("ta"), self.keys.zset("timeouts").get(run_id)
+        if stands is not None and (run["s"] in TERMINAL or ends is None or float(ends) != stands):
+            yield f"is {run['s']}, times out at {ends}, and stands in timeouts at {stands}"
+        elif stands is None and ends is not None and not ("z" in run or "cr" in run or run["s"] in TERMINAL):
+            yield f"is {run['s']}, times out at {ends}, and is missing in timeouts"
 
     def _check_apart(self, run_id: str, run: dict[str, str]) -> Iterator[str]:
         """What the record says is stored apart is there."""

@@ -32,6 +32,10 @@ BIG: Final = b'"' + random.Random(0).randbytes(40_000).hex().encode() + b'"'
 """A payload that is stored apart, compressed or not."""
 ERROR: Final = b'{"message":"no"}'
 WORKER: Final = "w1"
+STEP: Final = 2**45
+"""By how much a step of priority lowers the score in a ready line."""
+FRONT: Final = -101 * STEP
+"""Scores below this one are those of interrupted runs."""
 QUEUE: Final = "app:q"
 """The queue of workflows that the bench registers, as it is stored."""
 
@@ -85,10 +89,14 @@ class Bench:
         max_attempts: int = 3,
         version: int | None = None,
         meta: str = "{}",
+        priority: int = 0,
+        run_timeout: int | None = None,
+        on_failure: bool = False,
     ) -> list[str]:
         """Write a workflow's metadata; the script's reply."""
-        limit = "" if max_concurrency is None else max_concurrency
-        args = (self.now, name, app, queue, limit, max_attempts, "" if version is None else version, meta)
+        args: list[Argument] = [self.now, name, app, queue, "" if max_concurrency is None else max_concurrency]
+        args += (max_attempts, "" if version is None else version, meta, priority or "")
+        args += ("" if run_timeout is None else run_timeout, "1" if on_failure else "")
         return [as_text(part) for part in as_list(await self.connection.call(REGISTER, self.keys.base, args))]
 
     async def remove_workflows(self, *kept: str, app: str = "app", quiet_ms: int = 30_000) -> list[str]:
@@ -109,11 +117,11 @@ class Bench:
         args: list[Argument] = [self.now, worker, quiet_ms, *queues]
         return as_text(await self.connection.call(UNREGISTER_WORKER, self.keys.base, args))
 
-    async def serve(self, *workflows: str, max_concurrency: int | None = None) -> None:
+    async def serve(self, *workflows: str, max_concurrency: int | None = None, on_failure: bool = False) -> None:
         """Register workflows, `w` if none is named, and a worker that can run them."""
         names = workflows or ("w",)
         for name in names:
-            await self.register_workflow(name, max_concurrency=max_concurrency)
+            await self.register_workflow(name, max_concurrency=max_concurrency, on_failure=on_failure)
         await self.register_worker(*names)
 
     # -- runs ---------------------------------------------------------------------------------------------------
@@ -125,9 +133,18 @@ class Bench:
             number = self._made
         return RunOrder(run_id(number), workflow, input_json)
 
-    async def create(self, workflow: str = "w", *, run_at_ms: int | None = None, queue: str | None = None) -> str:
+    async def create(
+        self,
+        workflow: str = "w",
+        *,
+        run_at_ms: int | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        run_timeout_ms: int | None = None,
+    ) -> str:
         """Create a run; its id."""
-        order = replace(self.order(workflow), run_at_ms=run_at_ms, queue=queue)
+        order = replace(self.order(workflow), run_at_ms=run_at_ms, queue=queue, priority=priority)
+        order.run_timeout_ms = run_timeout_ms
         assert await self.scripts.create([order], None) == [("created", order.run_id)]
         return order.run_id
 

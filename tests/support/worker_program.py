@@ -107,6 +107,14 @@ async def fails(ctx: Context) -> None:
     raise NonRetriableError("no")
 
 
+@workflow("hangs", registry=registry, on_failure=hook)
+async def hangs(ctx: Context) -> None:
+    """Never ends by itself; with a time-out it fails, with a hook."""
+    note(ctx.run.id, f"attempt-{ctx.run.attempt}")
+    await ctx.step.run("one", body(ctx, "one"))
+    await asyncio.Event().wait()
+
+
 @workflow("poison", registry=registry, on_failure=hook)
 async def poison(ctx: Context) -> None:
     """Takes its process down."""

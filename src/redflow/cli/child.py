@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Final
 
 from redflow import config
+from redflow._collector import spare_collector
 from redflow.cli import exits
 from redflow.cli.exits import one_line
 from redflow.cli.modules import import_modules, source_directories
@@ -121,6 +122,7 @@ def main() -> None:
     if obstacle is not None:
         command.tell(obstacle)
         sys.exit(exits.REFUSED)
+    spare_collector()
     with asyncio.Runner(loop_factory=_fast_loop()) as runner:
         code = runner.run(_serve(command))
     sys.exit(code)

@@ -80,6 +80,8 @@ class RunFacts:
         size: how many stand there.
         moves_at: when the line of its throttle moves on.
         steps: its open steps.
+        timeout_at: when it times out.
+        decided: its failure is decided, and its on_failure is to be called.
         workers: live workers.
         known: workflows that live workers know, if none knows this one.
         holders: (public id, workflow) of the runs in its way.
@@ -109,6 +111,8 @@ class RunFacts:
     size: int = 0
     moves_at: int | None = None
     steps: Sequence[OpenStep] = field(default_factory=tuple)
+    timeout_at: int | None = None
+    decided: bool = False
     workers: Sequence[LiveWorker] = field(default_factory=tuple)
     known: Sequence[str] = field(default_factory=tuple)
     holders: Sequence[tuple[str, str]] = field(default_factory=tuple)
@@ -118,6 +122,11 @@ class RunFacts:
 def explain(facts: RunFacts) -> RunExplanation:
     """Why a run is where it is."""
     waits_for, reason, until = _reason(facts)
+    unfinished = facts.status not in ("succeeded", "failed", "canceled")
+    if unfinished and facts.decided:
+        reason = f"{reason[:-1]}; its failure is decided, and its on_failure is to be called."
+    elif unfinished and facts.timeout_at is not None:
+        reason = f"{reason[:-1]}; it times out at {_moment(facts, facts.timeout_at)}."
     explanation: RunExplanation = {
         "run_id": facts.run_id,
         "workflow": facts.workflow,
@@ -128,6 +137,8 @@ def explain(facts: RunFacts) -> RunExplanation:
     }
     if until is not None:
         explanation["until"] = until
+    if unfinished and facts.timeout_at is not None:
+        explanation["timeout_at"] = facts.timeout_at
     if facts.holders:
         explanation["held_by"] = [run_id for run_id, _ in facts.holders]
     if facts.place in ("ready", "line", "mutexline", "throttleline"):

@@ -27,6 +27,9 @@ from redflow.types import (
 MAX_ATTEMPTS_LIMIT = 1_000_000
 """The most attempts a workflow may ask for."""
 
+MAX_PRIORITY = 100
+"""Priorities go from minus this to this; the scores of ready lines have room for no more."""
+
 MAX_COUNT = 1_000_000_000
 """The largest limit or concurrency a workflow may ask for."""
 
@@ -64,6 +67,9 @@ def check_options(options: DefineWorkflowOptions, *, now_ms: int) -> DefineWorkf
     queue = _check_queue(options.queue)
     _check_max_concurrency(options.max_concurrency)
     _check_max_attempts(options.max_attempts, "max_attempts")
+    check_priority(options.priority)
+    if options.timeout_ms is not None:
+        positive_ms(options.timeout_ms, "timeout_ms")
     check_cron_triggers(options.cron)
     check_event_triggers(options.event)
     _check_callable(options.mutex, "mutex")
@@ -149,10 +155,7 @@ def window_of(options: WorkflowRateLimitOptions, what: str) -> Window:
     """
     _check_callable(options.key, f"{what}.key", required=True)
     limit = _floored(options.limit, f"{what}.limit", MAX_COUNT)
-    period_ms = time_ms(options.period, f"{what}.period")
-    if period_ms == 0:
-        raise ValueError(f"{what}.period must be longer than 0 ms, got {options.period!r}")
-    return Window(limit, period_ms)
+    return Window(limit, positive_ms(options.period, f"{what}.period"))
 
 
 def debounce_times(options: WorkflowDebounceOptions) -> DebounceTimes:
@@ -173,6 +176,18 @@ def debounce_times(options: WorkflowDebounceOptions) -> DebounceTimes:
     return DebounceTimes(period_ms, timeout_ms)
 
 
+def check_priority(value: object) -> int:
+    """The priority of a run.
+
+    Raises:
+        ValueError: it is no whole number from -100 to 100.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not -MAX_PRIORITY <= value <= MAX_PRIORITY:
+        shown = _shown(value) if isinstance(value, int | float) else repr(value)
+        raise ValueError(f"priority must be a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}, got {shown}")
+    return value
+
+
 def time_ms(value: object, what: str) -> int:
     """A length of time in whole milliseconds, from milliseconds or a duration text.
 
@@ -187,6 +202,18 @@ def time_ms(value: object, what: str) -> int:
         except ValueError as exc:
             raise ValueError(str(exc).removeprefix("Invalid ")) from None
     raise ValueError(f"{what}: expected milliseconds or a duration text, got {type(value).__name__}")
+
+
+def positive_ms(value: object, what: str) -> int:
+    """A length of time of at least 1 ms.
+
+    Raises:
+        ValueError: it is none, or longer than ten years; the message starts with `what`.
+    """
+    length_ms = time_ms(value, what)
+    if length_ms == 0:
+        raise ValueError(f"{what} must be longer than 0 ms, got {value!r}")
+    return length_ms
 
 
 def _check_queue(queue: object) -> str:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from redflow.domain.names import DEFAULT_QUEUE, check_key, check_name
+from redflow.domain.options import check_priority, positive_ms
 from redflow.domain.payload import encode
 from redflow.domain.retry import resolve_max_attempts
 from redflow.domain.run import RunOrder
@@ -29,6 +30,8 @@ def build_order(
     queue: str | None = None,
     max_attempts: float | None = None,
     parent_run_id: str | None = None,
+    priority: int | None = None,
+    run_timeout_ms: float | str | None = None,
 ) -> RunOrder:
     """The order for one run.
 
@@ -43,6 +46,8 @@ def build_order(
         queue: queue in place of the registered one.
         max_attempts: attempts in place of the registered number.
         parent_run_id: stored with the run.
+        priority: in place of the registered one.
+        run_timeout_ms: in place of the registered one; ms or a duration text.
 
     Raises:
         TypeError, ValueError, PayloadTooLargeError, LimitExceededError: naming what is wrong.
@@ -58,6 +63,8 @@ def build_order(
         idempotency_key=None if idempotency_key is None else check_key(idempotency_key, what="idempotency_key"),
         idempotency_ttl_s=ttl_s(idempotency_ttl),
         parent_run_id=None if parent_run_id is None else check_name(parent_run_id, what="parent_run_id"),
+        priority=None if priority is None else check_priority(priority),
+        run_timeout_ms=None if run_timeout_ms is None else positive_ms(run_timeout_ms, "run_timeout_ms"),
     )
 
 

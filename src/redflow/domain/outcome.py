@@ -57,7 +57,7 @@ class Suspended:
 
 @dataclass(slots=True)
 class HandedBack:
-    """The worker stops; another goes on with the same attempt, its steps kept."""
+    """The worker stops; another goes on with the same attempt, its steps kept. Or the run timed out: it ends there."""
 
 
 @dataclass(slots=True)

@@ -25,7 +25,7 @@ MAX_NESTING: Final = 100
 TRANSITIONS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
         NEW: frozenset({"queued", "scheduled"}),
-        "scheduled": frozenset({"queued", "canceled"}),
+        "scheduled": frozenset({"queued", "canceled", "failed"}),
         "queued": frozenset({"running", "canceled", "failed", "scheduled"}),
         "running": frozenset({"succeeded", "failed", "canceled", "scheduled", "queued"}),
         "succeeded": frozenset(),
@@ -33,8 +33,9 @@ TRANSITIONS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "canceled": frozenset(),
     }
 )
-"""Which status may follow which. `queued -> failed` is the run whose workflow nobody knows, `queued -> scheduled` a
-debounce that begins anew, `running -> queued` a run that has to wait for its mutex, the claim taken back."""
+"""Which status may follow which. `queued -> failed` is the run whose workflow nobody knows, `scheduled -> failed` one
+that times out while it sleeps, `queued -> scheduled` a debounce that begins anew, `running -> queued` a run that has to
+wait for its mutex, the claim taken back."""
 
 _PREFIX: Final = "run_"
 _SHARD_BITS: Final = 12
@@ -141,6 +142,8 @@ class RunOrder:
         run_at_ms: not before this time, epoch ms; None means now.
         idempotency_key: within its TTL one run per (workflow, key).
         idempotency_ttl_s: TTL of the key, seconds.
+        priority: given by the caller; None means that of the workflow's metadata, else 0.
+        run_timeout_ms: given by the caller; None means that of the metadata, else none.
         parent_run_id: stored as given.
     """
 
@@ -152,4 +155,6 @@ class RunOrder:
     run_at_ms: int | None = None
     idempotency_key: str | None = None
     idempotency_ttl_s: int = 604_800
+    priority: int | None = None
+    run_timeout_ms: int | None = None
     parent_run_id: str | None = None

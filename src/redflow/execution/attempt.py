@@ -3,6 +3,7 @@
     running ──> ended        the handler returned or raised
             ├─> suspended    everything it waits for is an open wait: the run sleeps
             ├─> canceled     a cancel was requested
+            ├─> timed_out    the run's time-out has passed: handed back, its failure decided
             ├─> stopping     the worker stops: handed back, same attempt
             └─> lost         the lease is gone: nothing may be written any more
 
@@ -20,14 +21,13 @@ from typing import Final, Literal
 from redflow.domain.step import StepRecord
 from redflow.errors import CanceledError
 from redflow.execution.awaiting import RUNNABLE, Runnable, leaves
-from redflow.execution.journal import Claim, Journal
+from redflow.execution.journal import Claim, Interruption, Journal
 from redflow.execution.threads import ThreadPool
 from redflow.types import CancelSignal, StepApi
 
 log = logging.getLogger("redflow")
 
-State = Literal["running", "ended", "suspended", "canceled", "stopping", "lost"]
-Interruption = Literal["canceled", "stopping", "lost"]
+State = Literal["running", "ended", "suspended", "canceled", "timed_out", "stopping", "lost"]
 
 UNWIND_S: Final = 0.5
 """How long user code may take to unwind, seconds; then it is abandoned."""
@@ -36,7 +36,7 @@ _LOOK_EVERY_MS: Final = 2000
 """The net under a lost message that a wait was decided, while the run is awake."""
 _OVERDUE_S: Final = 1.0
 _ANNOUNCE_S: Final = 0.05
-"""A step that lasts longer is recorded as running, seconds; shorter ones cost one write only."""
+"""A step that lasts longer, twice this at most, is recorded as running; shorter ones cost one write only. Seconds."""
 
 
 class OpenWait:
@@ -57,6 +57,29 @@ class OpenWait:
         self.decided_elsewhere = decided_elsewhere
 
 
+class Announcer:
+    """Says of steps that last that they are running, for those who look: one timer for all runs of a worker."""
+
+    def __init__(self) -> None:
+        self._young: set[Attempt] = set()
+        self._old: set[Attempt] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, attempt: Attempt) -> None:
+        """A step of this attempt has begun."""
+        self._young.add(attempt)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_ANNOUNCE_S, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        ripe, self._old, self._young = self._old, self._young, set()
+        for attempt in ripe:
+            attempt.announce()
+        if self._old:
+            self._timer = asyncio.get_running_loop().call_later(_ANNOUNCE_S, self._look)
+
+
 class Attempt:
     """The state of one attempt.
 
@@ -65,10 +88,16 @@ class Attempt:
         journal: where its steps are kept.
         threads: the worker's pool for plain functions.
         make_steps: makes the step methods of this attempt.
+        announcer: told of steps that begin.
     """
 
     def __init__(
-        self, claim: Claim, journal: Journal, threads: ThreadPool, make_steps: Callable[[Attempt], StepApi]
+        self,
+        claim: Claim,
+        journal: Journal,
+        threads: ThreadPool,
+        make_steps: Callable[[Attempt], StepApi],
+        announcer: Announcer,
     ) -> None:
         self.claim = claim
         self.journal = journal
@@ -80,7 +109,7 @@ class Attempt:
         self.signal = CancelSignal()
         self.task: asyncio.Task[object] | None = None
         self.names: set[str] = set()
-        self.next_seq = 1 + max((step.seq for step in claim.steps.values()), default=0)
+        self.next_seq = 1 + max((step.seq for step in claim.steps.values()), default=0) if claim.steps else 1
         self.in_flight: dict[str, asyncio.Task[object] | None] = {}
         self.started: dict[str, StepRecord] = {}
         self.limits: dict[str, float] = {}
@@ -96,7 +125,7 @@ class Attempt:
         self._waits_since: float | None = None
         self._warned_awake = False
         self._timer: asyncio.TimerHandle | None = None
-        self._announcer: asyncio.TimerHandle | None = None
+        self._announcer = announcer
 
     # -- interruption -------------------------------------------------------------------------------------------
 
@@ -104,7 +133,7 @@ class Attempt:
         """Stop user code: set the signal and cancel what runs. The first interruption stays, but for a lost lease."""
         if self.settling:
             return
-        if self.state == "ended" and why == "canceled":
+        if self.state == "ended" and why in ("canceled", "timed_out"):
             return  # the script that settles sees the request and decides
         if self.state not in ("running", "ended"):
             if why == "lost":
@@ -118,9 +147,15 @@ class Attempt:
         """The handler has come to its end; its open steps no longer count."""
         if self.state == "running":
             self.state = "ended"
-        for timer in (self._timer, self._announcer):
-            if timer is not None:
-                timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def release(self) -> None:
+        """Nobody will ask anything of it any more: let go of what refers back to it.
+
+        Without this every run would be a cycle of two dozen objects, and the garbage collector the worker's main work.
+        """
+        self.task = self.on_interrupt = self.on_suspend = None
 
     def cancel_leftovers(self) -> list[asyncio.Task[object]]:
         """Cancel the tasks of steps that are still open at the end; returns those tasks."""
@@ -135,12 +170,14 @@ class Attempt:
 
     def began(self, step: StepRecord) -> None:
         """A step's function begins; if it lasts, its record says `running` in a moment, for those who look."""
+        if not self.started:
+            self._announcer.watch(self)
         self.started[step.name] = step
-        if self._announcer is None:
-            self._announcer = asyncio.get_running_loop().call_later(_ANNOUNCE_S, self._announce)
 
-    def _announce(self) -> None:
-        self._announcer = None
+    def announce(self) -> None:
+        """Note the steps that have begun and still last."""
+        if self.state != "running":
+            return
         for step in self.started.values():
             self.journal.note(step)
         self.started.clear()

@@ -74,6 +74,8 @@ class BlockingSteps:
         timeout_ms: float | None = None,
         run_at: datetime | None = None,
         queue_override: str | None = None,
+        priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> StepOutput:
@@ -86,6 +88,8 @@ class BlockingSteps:
                 timeout_ms=timeout_ms,
                 run_at=run_at,
                 queue_override=queue_override,
+                priority=priority,
+                run_timeout_ms=run_timeout_ms,
                 idempotency_key=idempotency_key,
                 idempotency_ttl=idempotency_ttl,
             )
@@ -100,6 +104,8 @@ class BlockingSteps:
         timeout_ms: float | None = None,
         run_at: datetime | None = None,
         queue_override: str | None = None,
+        priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> str:
@@ -112,6 +118,8 @@ class BlockingSteps:
                 timeout_ms=timeout_ms,
                 run_at=run_at,
                 queue_override=queue_override,
+                priority=priority,
+                run_timeout_ms=run_timeout_ms,
                 idempotency_key=idempotency_key,
                 idempotency_ttl=idempotency_ttl,
             )

@@ -57,6 +57,8 @@ class DurableSteps(Steps):
         timeout_ms: float | None = None,
         run_at: datetime | None = None,
         queue_override: str | None = None,
+        priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> StepOutput:
@@ -77,6 +79,8 @@ class DurableSteps(Steps):
                 generation,
                 run_at=run_at,
                 queue=queue_override,
+                priority=priority,
+                run_timeout_ms=run_timeout_ms,
                 idempotency_key=idempotency_key,
                 idempotency_ttl=idempotency_ttl,
             )
@@ -94,6 +98,8 @@ class DurableSteps(Steps):
         timeout_ms: float | None = None,
         run_at: datetime | None = None,
         queue_override: str | None = None,
+        priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> str:
@@ -109,6 +115,8 @@ class DurableSteps(Steps):
                 1,
                 run_at=run_at,
                 queue=queue_override,
+                priority=priority,
+                run_timeout_ms=run_timeout_ms,
                 idempotency_key=idempotency_key,
                 idempotency_ttl=idempotency_ttl,
             )
@@ -190,6 +198,8 @@ class DurableSteps(Steps):
         *,
         run_at: datetime | None,
         queue: str | None,
+        priority: int | None,
+        run_timeout_ms: float | str | None,
         idempotency_key: str | None,
         idempotency_ttl: int | None,
     ) -> RunOrder:
@@ -203,6 +213,8 @@ class DurableSteps(Steps):
             dump = getattr(input, "model_dump", None)
             input = dump(mode="json") if callable(dump) else input
             queue, max_attempts = queue or workflow.options.queue, workflow.max_attempts
+            priority = workflow.options.priority if priority is None else priority
+            run_timeout_ms = workflow.options.timeout_ms if run_timeout_ms is None else run_timeout_ms
         return build_order(
             child_run_id(parent, step.name, generation),
             workflow if isinstance(workflow, str) else workflow.name,
@@ -214,13 +226,15 @@ class DurableSteps(Steps):
             queue=queue,
             max_attempts=max_attempts,
             parent_run_id=claim.run_id,
+            priority=priority,
+            run_timeout_ms=run_timeout_ms,
         )
 
     async def _start(self, step: StepRecord, order: RunOrder, generation: int, *, awaited: bool) -> StepRecord:
         return await self._ask_engine(step, lambda: self._durable.start_child(step, order, generation, awaited=awaited))
 
     async def _ask_engine(self, step: StepRecord, ask: Callable[[], Awaitable[StepRecord]]) -> StepRecord:
-        """Have the engine write the step; it refuses when the lease is gone or a cancel was requested."""
+        """Have the engine write the step; it refuses when the lease is gone or the run is to end."""
         attempt = self._attempt
         self._check_lease()
         with self._in_flight(step, announce=False):
@@ -230,7 +244,9 @@ class DurableSteps(Steps):
                 attempt.interrupt("lost")
                 raise asyncio.CancelledError("the lease of this run is lost") from None
             except StartRefused as exc:
-                attempt.interrupt("canceled")
+                attempt.interrupt(exc.why)
+                if exc.why == "timed_out":
+                    raise asyncio.CancelledError("the time-out of this run has passed") from None
                 raise CanceledError() from exc
             except RedflowError as exc:
                 raise self._failed(step, exc) from exc.__cause__
@@ -269,10 +285,9 @@ class DurableSteps(Steps):
             if ref.end == "E":
                 return await self._end_wait(step)
             if ref.deadline <= self._journal.now_ms():
-                step = await self._durable.reload(step)
-                if event_ref(step.payload).end == "E":
+                if not await self._durable.close_wait(step, ref):
+                    step = await self._durable.reload(step)
                     continue
-                await self._durable.close_wait(step, ref)
                 ref.end = "T"
                 step.payload = ref.packed()
                 return await self._end_wait(step)

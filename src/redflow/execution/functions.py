@@ -34,10 +34,25 @@ class FunctionFacts:
 
 
 _facts: dict[object, FunctionFacts] = {}
+_by_function: dict[Callable[..., object], FunctionFacts] = {}
 
 
 def function_facts(function: Callable[..., object]) -> FunctionFacts:
     """The facts of a function, from a cache where its code object allows that."""
+    if type(function) is not types.FunctionType:
+        return _facts_by_code(function)
+    if (known := _by_function.get(function)) is not None:
+        return known
+    facts = _facts_by_code(function)
+    # Functions of a module live as long as it does; those made within others come and go, and are known by their code.
+    if "<locals>" not in function.__qualname__:
+        if len(_by_function) >= _CACHE_LIMIT:
+            _by_function.clear()
+        _by_function[function] = facts
+    return facts
+
+
+def _facts_by_code(function: Callable[..., object]) -> FunctionFacts:
     key = _cache_key(function)
     if key is not None and (known := _facts.get(key)) is not None:
         return known

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from redflow.domain.event import EventRef
 from redflow.domain.run import RunOrder
 from redflow.domain.step import StepRecord
 from redflow.engine import Emitted, EventOrder
+
+Interruption = Literal["canceled", "timed_out", "stopping", "lost"]
+"""Why an attempt is stopped from outside."""
 
 
 class LeaseLost(Exception):
@@ -45,7 +48,11 @@ class Claim:
 
 
 class StartRefused(Exception):
-    """A child was not started, since a cancel of its parent was requested."""
+    """Nothing was started: a cancel of the run was requested, or its time-out has passed; `why` tells which."""
+
+    def __init__(self, why: Interruption) -> None:
+        super().__init__(why)
+        self.why = why
 
 
 class Journal(Protocol):
@@ -101,8 +108,8 @@ class DurableJournal(Journal, Protocol):
         """
         ...
 
-    async def close_wait(self, step: StepRecord, ref: EventRef) -> None:
-        """Forget a wait that ended without its event."""
+    async def close_wait(self, step: StepRecord, ref: EventRef) -> bool:
+        """End a wait whose time is over; False when the event came first, and is in the step's record."""
         ...
 
     async def emit_event(self, order: EventOrder) -> Emitted:

@@ -38,7 +38,7 @@ from redflow.errors import (
 from redflow.execution.admission import Gate, NotAdmitted, Refused, pass_gates
 from redflow.execution.attempt import UNWIND_S, Attempt
 from redflow.execution.blocking import BlockingSteps
-from redflow.execution.journal import Claim, LeaseLost
+from redflow.execution.journal import Claim, Interruption, LeaseLost
 from redflow.execution.retrying import judge
 from redflow.execution.threads import result_of
 from redflow.types import OnFailureContext, RetryPolicyContext, RetryPolicyRunContext, RunContext
@@ -134,8 +134,8 @@ async def end_leftovers(attempt: Attempt) -> None:
 class Settler(Gate, Protocol):
     """What the pipeline needs of the engine beside the journal."""
 
-    async def decide_failure(self, error_json: bytes) -> bool:
-        """Record that the run fails for good; False when a cancel request came first.
+    async def decide_failure(self, error_json: bytes) -> Interruption | None:
+        """Record that the run fails for good; what came first, if something did: a cancel request, or the time-out.
 
         Raises:
             LeaseLost
@@ -183,7 +183,7 @@ def interrupted_outcome(attempt: Attempt) -> Outcome | None:
         return Suspended(attempt.earliest_wake(), attempt.decided_elsewhere())
     if attempt.state == "canceled":
         return Canceled()
-    if attempt.state == "stopping":
+    if attempt.state in ("stopping", "timed_out"):
         return HandedBack()
     return None
 
@@ -223,8 +223,8 @@ async def _fail_for_good(
     """Tell the workflow, if it wants to know, and end."""
     if definition.options.on_failure is None:
         return outcome
-    if not await settler.decide_failure(outcome.error_json):
-        return Canceled()
+    if interruption := await settler.decide_failure(outcome.error_json):
+        return Canceled() if interruption == "canceled" else HandedBack()
     await call_on_failure(attempt, definition, error)
     return HandedBack() if attempt.state == "stopping" else outcome
 

@@ -66,7 +66,7 @@ class Tries:
     """The tries of one step within one attempt.
 
     Args:
-        retry: how it is tried again; None: not in place.
+        retry: how it is tried again.
         step: its name.
         now_ms: tells the time, epoch ms.
 
@@ -74,12 +74,12 @@ class Tries:
         NonRetriableError: the delay is none.
     """
 
-    def __init__(self, retry: StepRetry | None, step: str, now_ms: Callable[[], int]) -> None:
+    def __init__(self, retry: StepRetry, step: str, now_ms: Callable[[], int]) -> None:
         self._retry = retry
         self._label = f"retry delay of step {step!r}"
         self._now_ms = now_ms
         self._made = 0
-        if retry is not None and retry.delay is not None:
+        if retry.delay is not None:
             try:
                 resolve_delay_ms(retry.delay, now_ms=now_ms(), label=self._label)
             except (TypeError, ValueError) as exc:
@@ -89,7 +89,7 @@ class Tries:
         """After a try that failed: how long until the next, ms; None if there is none."""
         self._made += 1
         retry = self._retry
-        if retry is None or self._made >= retry.max_attempts:
+        if self._made >= retry.max_attempts:
             return None
         if not isinstance(error, Exception) or not is_retryable_error(error):
             return None

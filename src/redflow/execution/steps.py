@@ -11,8 +11,7 @@ import builtins
 import inspect
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from functools import partial
 from typing import Final, TypeVar, cast
@@ -75,8 +74,10 @@ class Steps:
             raise NonRetriableError(_no_function(name, fn))
         limit_s = step_limit_s(timeout_ms)
         # Any other value of this name is fn's own.
-        retry = kwargs.pop("retry") if isinstance(kwargs.get("retry"), StepRetry) else None
-        tries = Tries(retry if isinstance(retry, StepRetry) else None, name, self._journal.now_ms)
+        tries: Tries | None = None
+        if kwargs and isinstance(retry := kwargs.get("retry"), StepRetry):
+            del kwargs["retry"]
+            tries = Tries(retry, name, self._journal.now_ms)
         facts = function_facts(fn)
         if known is not None and known.status == "succeeded":
             return cast(T, self._read(known, await self._payload(known), facts))  # reason: stored JSON of this step
@@ -154,18 +155,8 @@ class Steps:
             seq, attempt.next_seq = attempt.next_seq, attempt.next_seq + 1
         return StepRecord(name, seq, "running", attempt.claim.attempt, self._journal.now_ms(), kind=kind)
 
-    @contextmanager
-    def _in_flight(self, step: StepRecord, *, announce: bool = True) -> Iterator[None]:
-        attempt = self._attempt
-        attempt.in_flight[step.name] = asyncio.current_task()
-        if announce:
-            attempt.began(step)
-        try:
-            yield
-        finally:
-            del attempt.in_flight[step.name]
-            attempt.started.pop(step.name, None)
-            attempt.consider_sleep()
+    def _in_flight(self, step: StepRecord, *, announce: bool = True) -> InFlight:
+        return InFlight(self._attempt, step, announce)
 
     # -- performing ---------------------------------------------------------------------------------------------
 
@@ -180,7 +171,7 @@ class Steps:
                 self._interrupted(step)
                 raise
             except BaseException as exc:
-                pause_ms = call.tries.pause_ms(exc)
+                pause_ms = None if call.tries is None else call.tries.pause_ms(exc)
                 if pause_ms is None or attempt.state != "running":
                     raise self._failed(step, exc) from exc.__cause__
                 log.info(
@@ -304,6 +295,8 @@ class Steps:
         self._journal.note(ended)
 
     def _tell(self, step: StepRecord, status: str) -> None:
+        if not telemetry.anybody_listens():
+            return
         claim = self._attempt.claim
         telemetry.emit(telemetry.STEP_ENDED, run_id=claim.run_id, step=step.name, status=status, attempt=claim.attempt)
 
@@ -338,6 +331,35 @@ class Steps:
             raise StepTypeError(f"the stored output of step {step.name!r} no longer fits its type: {exc}") from exc
 
 
+class InFlight:
+    """A step that is under way, while its block lasts. A class, since a generator costs several times as much.
+
+    Args:
+        attempt: the step's attempt.
+        step: the step.
+        announce: whether its record shall say that it is running, if it lasts.
+    """
+
+    __slots__ = ("_announce", "_attempt", "_step")
+
+    def __init__(self, attempt: Attempt, step: StepRecord, announce: bool) -> None:
+        self._attempt = attempt
+        self._step = step
+        self._announce = announce
+
+    def __enter__(self) -> None:
+        self._attempt.in_flight[self._step.name] = asyncio.current_task()
+        if self._announce:
+            self._attempt.began(self._step)
+
+    def __exit__(self, *_: object) -> None:
+        attempt = self._attempt
+        del attempt.in_flight[self._step.name]
+        attempt.started.pop(self._step.name, None)
+        if attempt.open_waits:
+            attempt.consider_sleep()
+
+
 class Call:
     """One function call, as the step runner passes it on."""
 
@@ -350,7 +372,7 @@ class Call:
         kwargs: dict[str, object],
         facts: FunctionFacts,
         limit_s: float | None,
-        tries: Tries,
+        tries: Tries | None,
     ) -> None:
         self.tries = tries
         self.own_signal = False

@@ -9,7 +9,7 @@ import pytest
 
 from redflow import ListedRun, ListEventsParams, ListRunsParams, RunHandle, SearchRunsParams, define_workflow
 from redflow.types import JsonData, WorkflowCall
-from tests.support.world import Context, World
+from tests.support.world import Context, World, eventually
 
 Handle = RunHandle[JsonData]
 
@@ -41,11 +41,15 @@ async def created_at(world: World, run_id: str) -> int:
 
 async def apart(world: World, count: int) -> list[str]:
     """Runs of which each has a millisecond of its own."""
+
+    async def now_ms() -> int:
+        seconds, micros = await world.redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
     run_ids: list[str] = []
-    while len(run_ids) < count:
-        [run_id] = await many(world, 1)
-        if not run_ids or await created_at(world, run_id) > await created_at(world, run_ids[-1]):
-            run_ids.append(run_id)
+    for _ in range(count):
+        run_ids += await many(world, 1)
+        await eventually(now_ms, "the next millisecond", until=(await created_at(world, run_ids[-1])).__lt__)
     return run_ids
 
 

@@ -15,7 +15,7 @@ from redflow.domain.payload import decode, unpack
 from redflow.engines.inline.journal import InlineJournal
 from redflow.engines.inline.results import InlineStepResult
 from redflow.engines.inline.steps import InlineSteps
-from redflow.execution.attempt import UNWIND_S, Attempt
+from redflow.execution.attempt import UNWIND_S, Announcer, Attempt
 from redflow.execution.journal import Claim
 from redflow.execution.pipeline import end_leftovers, run_validated
 from redflow.execution.threads import ThreadPool
@@ -67,7 +67,11 @@ async def execute(
     queue = definition.options.queue or DEFAULT_QUEUE
     claim = Claim(run_id, definition.name, queue, attempt, max_attempts, journal.now_ms(), b"null")
     running = Attempt(
-        claim, journal, threads, lambda owner: InlineSteps(owner, journal, overrides, skip_time=skip_time)
+        claim,
+        journal,
+        threads,
+        lambda owner: InlineSteps(owner, journal, overrides, skip_time=skip_time),
+        Announcer(),
     )
     task = asyncio.get_running_loop().create_task(_outcome(running, definition, data), name=f"redflow-{run_id}")
     running.task = task

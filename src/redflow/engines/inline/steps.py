@@ -95,6 +95,8 @@ class InlineSteps(Steps):
         timeout_ms: float | None = None,
         run_at: datetime | None = None,
         queue_override: str | None = None,
+        priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> StepOutput:
@@ -121,6 +123,8 @@ class InlineSteps(Steps):
         timeout_ms: float | None = None,
         run_at: datetime | None = None,
         queue_override: str | None = None,
+        priority: int | None = None,
+        run_timeout_ms: float | str | None = None,
         idempotency_key: str | None = None,
         idempotency_ttl: int | None = None,
     ) -> str:

@@ -20,8 +20,8 @@ ADMIT = verb(
 DEBOUNCE = verb("debounce_run", args="now, id, fence, token, retention, key, period, timeout")
 CREATE_DEBOUNCED = verb(
     "create_debounced",
-    args="now, client_app, id, workflow, queue, max_attempts, input, run_at, idempotency_key, idempotency_ttl, parent, "
-    "key, period, timeout",
+    args="now, client_app, id, workflow, queue, max_attempts, input, run_at, key, ttl, "
+    "priority, run_timeout, parent, debounce_key, period, timeout",
 )
 
 

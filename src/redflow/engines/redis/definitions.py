@@ -10,7 +10,7 @@ import orjson
 
 from redflow.definitions import AnyWorkflow
 from redflow.domain.names import scope_queue
-from redflow.domain.options import check_event_triggers
+from redflow.domain.options import check_event_triggers, positive_ms
 from redflow.domain.payload import encode
 from redflow.domain.schema import contract_of
 from redflow.engines.redis.connection import Connection
@@ -22,7 +22,10 @@ from redflow.engines.redis.runs import SERVER_TIME
 from redflow.engines.redis.scripts import verb
 from redflow.types import EventDefinition, EventTrigger, WorkflowEventMeta, WorkflowMeta
 
-REGISTER = verb("register_workflow", args="now, name, app, queue, max_concurrency, max_attempts, version, meta")
+REGISTER = verb(
+    "register_workflow",
+    args="now, name, app, queue, max_concurrency, max_attempts, version, meta, priority, run_timeout, on_failure",
+)
 REMOVE = verb("remove_workflows", args="now, app, quiet_ms", item="workflow (still in the registry)")
 
 SUBSCRIBE = verb("subscribe_workflow", args="workflow", item="trigger, event, contract")
@@ -112,6 +115,9 @@ class Definitions:
             definition.max_attempts or 3,
             "" if version is None else version,
             encode(_extra(definition), what="metadata"),
+            options.priority or "",
+            "" if options.timeout_ms is None else positive_ms(options.timeout_ms, "timeout_ms"),
+            "1" if options.on_failure is not None else "",
         )
         while True:
             answer, *rest = as_list(await self._connection.call(REGISTER, self._keys.base, args))
@@ -223,6 +229,10 @@ def _meta(name: str, record: dict[bytes, bytes]) -> WorkflowMeta:
     }
     if b"max_attempts" in record:
         meta["max_attempts"] = int(record[b"max_attempts"])
+    if b"priority" in record:
+        meta["priority"] = int(record[b"priority"])
+    if b"run_timeout" in record:
+        meta["timeout_ms"] = int(record[b"run_timeout"])
     extra = orjson.loads(record.get(b"meta", b"{}"))
     if b"events" in record:
         meta["event"] = [_event_meta(trigger) for trigger in extra.get("event", [])]

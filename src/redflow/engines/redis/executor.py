@@ -16,9 +16,9 @@ from redflow.engines.redis.journal import JournalWriter, RedisJournal, load_big
 from redflow.engines.redis.records import claim_of
 from redflow.engines.redis.runs import ClaimedRun, Lease, Settlement
 from redflow.errors import ConnectionError, RedflowError, make_error_json
-from redflow.execution.attempt import UNWIND_S, Attempt, Interruption
+from redflow.execution.attempt import UNWIND_S, Announcer, Attempt
 from redflow.execution.durable_steps import DurableSteps
-from redflow.execution.journal import Claim, LeaseLost
+from redflow.execution.journal import Claim, Interruption, LeaseLost
 from redflow.execution.pipeline import attempt_outcome, interrupted_outcome
 from redflow.execution.threads import ThreadPool
 
@@ -65,6 +65,7 @@ class Executor:
         self._threads = threads
         self._on_free = on_free
         self._on_unknown = on_unknown
+        self._announcer = Announcer()
         self.held: dict[str, Held] = {}
         self.given_up: list[Lease] = []
         """Leases that were lost here; what of them is still ours goes back when the server is in reach again."""
@@ -83,11 +84,13 @@ class Executor:
         _tell(telemetry.RUN_CLAIMED, claim)
         attempt: Attempt
 
-        def canceled() -> None:
-            attempt.interrupt("canceled")
+        def interrupted(why: Interruption) -> None:
+            self.interrupt(run.lease.run_id, why)
 
-        journal = RedisJournal(self._writer, run.lease, claim.created_at, canceled)
-        attempt = Attempt(claim, journal, self._threads, lambda attempt: DurableSteps(attempt, journal))
+        journal = RedisJournal(self._writer, run.lease, claim.created_at, interrupted)
+        attempt = Attempt(
+            claim, journal, self._threads, lambda attempt: DurableSteps(attempt, journal), self._announcer
+        )
         task = asyncio.get_running_loop().create_task(self._execute(run, attempt, journal))
         attempt.task = task
         attempt.on_interrupt = lambda: self._give_time_to_unwind(run.lease.run_id)
@@ -96,8 +99,9 @@ class Executor:
     def interrupt(self, run_id: str, why: Interruption) -> None:
         """Interrupt a run if it is held here."""
         held = self.held.get(run_id)
-        if held is not None:
-            held.attempt.interrupt(why)
+        if held is None or (why == "timed_out" and held.attempt.claim.decided_failure is not None):
+            return  # its failure was decided before it was claimed: this claim is there to call its on_failure
+        held.attempt.interrupt(why)
 
     def look_again(self, run_id: str) -> None:
         """A wait of a run may have been decided."""
@@ -175,6 +179,7 @@ class Executor:
             held = self.held.get(run_id)
             if held is not None and held.attempt is attempt:
                 del self.held[run_id]
+            attempt.release()
             self.progress += 1
             self._on_free()
 
@@ -207,7 +212,8 @@ class Executor:
 
 
 def _tell(event: str, claim: Claim, **more: str) -> None:
-    telemetry.emit(event, run_id=claim.run_id, workflow=claim.workflow, attempt=claim.attempt, **more)
+    if telemetry.anybody_listens():
+        telemetry.emit(event, run_id=claim.run_id, workflow=claim.workflow, attempt=claim.attempt, **more)
 
 
 def monotonic() -> float:

@@ -23,7 +23,7 @@ from redflow.types import RunExplanation
 
 EXPLAIN = verb("explain_run", args="now, id", item="field (of the record to be read)")
 
-_FIELDS: Final = ("w", "q", "s", "a", "m", "c", "d", "f", "e", "r", "k", "cr", "cw", "mi", "dk", "mk")
+_FIELDS: Final = ("w", "q", "s", "a", "m", "c", "d", "f", "e", "r", "k", "cr", "cw", "mi", "dk", "mk", "ta", "z")
 _HOLDER: Final = re.compile(rb"\w+")
 _LONGEST_ERROR: Final = 300
 
@@ -83,6 +83,8 @@ class Explainer:
             size=as_int(size),
             moves_at=time_or_none(moves_at),
             steps=_open_steps(as_list(steps), int(record["c"])),
+            timeout_at=int(record["ta"]) if "ta" in record else None,
+            decided="z" in record,
             workers=_live_workers(as_list(workers)),
             known=sorted({as_text(name) for names in as_list(known) for name in as_list(names)} - {""}),
             holders=[

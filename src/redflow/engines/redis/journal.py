@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from redflow.domain.event import EventRef
@@ -23,7 +24,7 @@ from redflow.engines.redis.runs import ChildStart, Lease, RunScripts, Settlement
 from redflow.engines.redis.scripts import verb
 from redflow.errors import ConnectionError, LimitExceededError, UnknownWorkflowError
 from redflow.execution.admission import Admission, AdmissionRequest
-from redflow.execution.journal import Claim, LeaseLost, StartRefused
+from redflow.execution.journal import Claim, Interruption, LeaseLost, StartRefused
 from redflow.types import ResolvedDebounce
 
 log = logging.getLogger("redflow")
@@ -32,6 +33,9 @@ OPEN_WAIT = verb("open_wait", args="now, id, fence, token, field, header, event,
 CLOSE_WAIT = verb("close_wait", args="id, field, event, correlation_key")
 
 _NOTE_DELAY_S: Final = 0.05
+
+INTERRUPTIONS: Final[Mapping[str, Interruption]] = MappingProxyType({"cancel": "canceled", "timeout": "timed_out"})
+"""What it means for an attempt that a script tells this reason."""
 
 IdleMark = Callable[[], bool]
 
@@ -94,18 +98,20 @@ class RedisJournal:
         writer: shared by all attempts of the worker.
         lease: the right to write.
         created_at: creation of the run, epoch ms; step times are stored relative to it.
-        on_cancel: called when a write tells that a cancel was requested.
+        on_interrupt: called when a write tells that a cancel was requested, or that the run's time-out has passed.
     """
 
     sleeps_durably = True
 
-    __slots__ = ("_created_at", "_lease", "_note_timer", "_notes", "_on_cancel", "_writer")
+    __slots__ = ("_created_at", "_lease", "_note_timer", "_notes", "_on_interrupt", "_writer")
 
-    def __init__(self, writer: JournalWriter, lease: Lease, created_at: int, on_cancel: Callable[[], None]) -> None:
+    def __init__(
+        self, writer: JournalWriter, lease: Lease, created_at: int, on_interrupt: Callable[[Interruption], None]
+    ) -> None:
         self._writer = writer
         self._lease = lease
         self._created_at = created_at
-        self._on_cancel = on_cancel
+        self._on_interrupt = on_interrupt
         self._notes: dict[str, StepRecord] = {}
         self._note_timer: asyncio.TimerHandle | None = None
 
@@ -127,8 +133,8 @@ class RedisJournal:
         except ConnectionError as exc:
             log.warning("run %s is given up: %s", self._lease.run_id, exc)
             raise LeaseLost(str(exc)) from exc
-        if reason == "cancel":
-            self._on_cancel()
+        if reason in INTERRUPTIONS:
+            self._on_interrupt(INTERRUPTIONS[reason])
         elif reason:
             raise LeaseLost(f"the write of step {step.name!r} was refused: {reason}")
 
@@ -153,8 +159,8 @@ class RedisJournal:
             code, run_id = await self._writer.children.submit(start)
         except ConnectionError as exc:
             raise LeaseLost(str(exc)) from exc
-        if code == "cancel":
-            raise StartRefused("a cancel was requested")
+        if code in INTERRUPTIONS:
+            raise StartRefused(INTERRUPTIONS[code])
         if code == "unknown_workflow":
             raise UnknownWorkflowError(order.workflow)
         if code == "too_deep":
@@ -191,8 +197,8 @@ class RedisJournal:
             answer = as_text(await scripts.connection.call(OPEN_WAIT, scripts.keys.base, args))
         except ConnectionError as exc:
             raise LeaseLost(str(exc)) from exc
-        if answer == "cancel":
-            raise StartRefused("a cancel was requested")
+        if answer in INTERRUPTIONS:
+            raise StartRefused(INTERRUPTIONS[answer])
         if answer not in ("open", "found"):
             raise LeaseLost(f"the wait of step {step.name!r} was refused: {answer}")
         if answer == "found":
@@ -200,11 +206,11 @@ class RedisJournal:
         step.payload = ref.packed()
         return step
 
-    async def close_wait(self, step: StepRecord, ref: EventRef) -> None:
-        """Forget a wait that ended without its event."""
+    async def close_wait(self, step: StepRecord, ref: EventRef) -> bool:
+        """End a wait whose time is over; False when the event came first."""
         scripts = self._writer.scripts
         args = (self._lease.run_id, FIELD_PREFIX + step.name, ref.event, ref.correlation_key)
-        await scripts.connection.call(CLOSE_WAIT, scripts.keys.base, args)
+        return as_text(await scripts.connection.call(CLOSE_WAIT, scripts.keys.base, args)) == "closed"
 
     async def emit_event(self, order: EventOrder) -> Emitted:
         """Emit an event on behalf of a step."""
@@ -236,15 +242,15 @@ class RedisJournal:
         """Debounce a run that was created without its key; see `Gate.debounce`."""
         return await admission.debounce(self._writer.scripts, self._lease, debounce)
 
-    async def decide_failure(self, error_json: bytes) -> bool:
-        """Record that the run fails for good; False when a cancel request came first."""
+    async def decide_failure(self, error_json: bytes) -> Interruption | None:
+        """Record that the run fails for good; what came first, if something did: a cancel request, or the time-out."""
         try:
             answer = await self._writer.scripts.decide_failure(self._lease, error_json)
         except ConnectionError as exc:
             raise LeaseLost(str(exc)) from exc
-        if answer not in ("ok", "canceled"):
+        if answer not in ("ok", "canceled", "timeout"):
             raise LeaseLost(f"the failure was refused: {answer}")
-        return answer == "ok"
+        return None if answer == "ok" else "canceled" if answer == "canceled" else "timed_out"
 
     async def settle(self, outcome: Outcome, claim: Claim) -> None:
         """Write how the attempt ended.

@@ -11,8 +11,9 @@ big:<id>              hash    payloads over 32 KiB of that run, by the same fiel
 waiters:<id>          set     clients that want to hear the run's end; TTL
 idem:<n>:<wf>:<key>   string  run id that holds the idempotency key (n = bytes of wf); TTL
 idx:<status>:<wf>     zset    run ids by creation time, one set per status and workflow
-ready:<queue>         zset    runs that can start, in order
+ready:<queue>         zset    runs that can start, in order: seq less 2^45 x priority; before all, interrupted ones
 due                   zset    scheduled runs by the time they become ready
+timeouts              zset    runs that have started and have a time-out, by the time it passes
 leases                zset    running runs by the end of their lease
 line:<n>:<queue>:<wf> zset    runs in line for a slot of their workflow (n = bytes of queue)
 lined:<wf>, lined     set     queues that have such a line; workflows that have one
@@ -34,7 +35,8 @@ throttle:<n>:<wf>:<key> hash  window of a throttle: e, n, l limit, g granted; TT
 throttleline:<n>:<wf>:<key> zset  runs in line for it, by creation
 throttled             zset    such lines, by the time they move on
 debounce:<n>:<wf>:<n>:<queue>:<key> string  run that waits for later inputs
-kids:<id>             set     children of a run that are not purged yet
+kids:<id>             set     children of a run that are not purged yet, and that no cancel of it has reached
+reached:<id>          set     those that one has reached
 awaiters:<id>         set     `<parent> <field>` of the steps that wait for this run
 cascade               hash    canceled runs whose children are to follow, and the reason those get
 event:<id>            hash    the record of an event; `d:<trigger>` its delivery to one subscriber
@@ -52,7 +54,7 @@ eretentions, eseq     set     retentions in use; counter (a string): order of th
 cron:<trigger>        hash    a cron trigger: w workflow, e expression, z time zone, i input, id of the user, n next,
                               ft/fr last tick fired and its run, sc/st ticks skipped and the last, mc/mt same of missed
 crons                 zset    cron triggers by their next time
-seq, epoch            string  counters: order of the ready lines; heartbeats
+seq, epoch            string  counters: order within a priority; heartbeats
 client:<c>, worker:<w>, timers  channels, not keys: ends of runs; bells and cancels; earliest due time
 ====================  ======  =====================================================================================
 
@@ -60,12 +62,12 @@ Fields of a run's record (missing means the default):
 w workflow, q queue, s status, i input, o output, e error, z failure decided but not yet final, a attempts started
 (0), m max attempts, c created, t first start, b start of this attempt (= t), f finished, d available at, n fence
 (claims so far), k token of the lease, x deaths of holders in a row, r the next claim goes on with the attempt,
-u parked, cr/cw cancel requested at/why, p parent run id, dp depth below the
-run that no step started (0), ad last attempt that was admitted (the run has paid budget),
-mk mutex it holds, was granted or stands in line for, tl throttle it stands in line for, tg that granted it, dk its
-debounce, dd the deadline of that, di `<ms> <id>` when its input was handed in and with which run (c and itself), mi run
-it was merged into, `v:<place>` the last event that a wait of this name and key got, `s:<name>` a step
-(redflow.domain.step), `a:<n>` trace of failed attempt n: `<finished ms> <json>`.
+u parked, pr priority (0), to time-out (ms), ta when that passes, cr/cw cancel requested at/why, p parent run id, dp
+depth below the run that no step started (0), ad last attempt that was admitted (the run has paid budget), mk mutex it
+holds, was granted or stands in line for, tl throttle it stands in line for, tg that granted it, dk its debounce, dd the
+deadline of that, di `<ms> <id>` when its input was handed in and with which run (c and itself), mi run it was merged
+into, `v:<place>` the last event that a wait of this name and key got, `s:<name>` a step (redflow.domain.step), `a:<n>`
+trace of failed attempt n: `<finished ms> <json>`.
 """
 
 from __future__ import annotations
@@ -102,6 +104,10 @@ class Keys:
     def waiters(self, run_id: str) -> str:
         """Clients that wait for a run."""
         return f"{self.base}waiters:{run_id}"
+
+    def children(self, run_id: str) -> tuple[str, str]:
+        """The two sets that hold a run's children between them."""
+        return f"{self.base}kids:{run_id}", f"{self.base}reached:{run_id}"
 
     def meta(self, workflow: str) -> str:
         """Metadata of a workflow."""

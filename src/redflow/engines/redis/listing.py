@@ -21,7 +21,7 @@ from redflow.types import ALL_STATUSES, ListedRun, ListRunsParams, SearchRunsPar
 
 LIST_PAGE = verb("list_page", args="newest_first, cursor_time, cursor_id, limit", item="index")
 
-LISTED_FIELDS: Final = ("w", "q", "s", "c", "a", "m", "e", "d", "t", "f", "p")
+LISTED_FIELDS: Final = ("w", "q", "s", "c", "a", "m", "e", "d", "t", "f", "p", "pr", "ta")
 _SEARCHED_FIELDS: Final = (*LISTED_FIELDS, "cw", "i", "o")
 _PAYLOAD_FIELDS: Final = ("e", "i", "o")
 _MOST_SCANNED: Final = 10_000
@@ -96,17 +96,51 @@ class Listing:
         if position is None:
             return
         position = _later(position, _range_start(params, newest_first), newest_first)
+        children = await self._children(params.parent_run_id)
+        if children is not None:
+            async for found in self._walk_over(_after(position, children, newest_first), params):
+                yield found
+            return
         indexes = await self._indexes(params.status, params.workflow)
-        fields = _SEARCHED_FIELDS if params.query else LISTED_FIELDS
+        looks_at_records = params.query or params.queue is not None or params.parent_run_id is not None
+        chunk = _CHUNK if looks_at_records else min(page_limit(params.limit), LARGEST_PAGE)
         while True:
-            entries = await self._page(indexes, position, _CHUNK, newest_first)
-            records = await self._records([run_id for run_id, _ in entries], fields)
-            for (run_id, created), record in zip(entries, records, strict=True):
-                if record:
-                    yield run_id, created, record
-            if len(entries) < _CHUNK:
+            entries = await self._page(indexes, position, chunk, newest_first)
+            async for found in self._walk_over(entries, params):
+                yield found
+            if len(entries) < chunk:
                 return
             position = Position(entries[-1][1], entries[-1][0])
+
+    async def _walk_over(
+        self, entries: Sequence[tuple[str, int]], params: SearchRunsParams
+    ) -> AsyncIterator[tuple[str, int, Record]]:
+        fields = _SEARCHED_FIELDS if params.query else LISTED_FIELDS
+        for start in range(0, len(entries), _CHUNK):
+            chunk = entries[start : start + _CHUNK]
+            records = await self._records([run_id for run_id, _ in chunk], fields)
+            for (run_id, created), record in zip(chunk, records, strict=True):
+                if record:
+                    yield run_id, created, record
+
+    async def _children(self, parent: str | None) -> list[tuple[str, int]] | None:
+        """The children of a run with the time of their creation.
+
+        None if the search has to go through all runs for them: the parent is gone, or no run at all, or has more
+        children than a search looks at.
+        """
+        stored = stored_run_id(parent)
+        if stored is None:
+            return None
+        sets = self._keys.children(stored)
+        exists, *sizes = await self._connection.read_many(
+            [("EXISTS", self._keys.run(stored)), *(("SCARD", key) for key in sets)]
+        )
+        if exists != 1 or sum(map(as_int, sizes)) > _MOST_SCANNED:
+            return None
+        run_ids = [as_text(run_id) for run_id in as_list(await self._connection.read("SUNION", *sets))]
+        times = await self._connection.read_many([("HGET", self._keys.run(run_id), "c") for run_id in run_ids])
+        return [(run_id, as_int(time)) for run_id, time in zip(run_ids, times, strict=True) if time is not None]
 
     async def _indexes(self, status: str | None, workflow: str | None) -> list[tuple[str, str]]:
         statuses = ALL_STATUSES if status is None else (status,)
@@ -154,6 +188,20 @@ class Listing:
         return record
 
 
+def _after(start: Position, entries: Sequence[tuple[str, int]], newest_first: bool) -> list[tuple[str, int]]:
+    """What follows a position, in order; the rules are those of list_page."""
+    in_order = sorted(entries, key=lambda entry: (entry[1], entry[0]), reverse=newest_first)
+    if start.created == "":
+        return in_order
+    passed = (int(start.created), start.run_id)
+
+    def follows(entry: tuple[str, int]) -> bool:
+        at = (entry[1], entry[0]) if start.run_id else (entry[1], "")
+        return at < passed if newest_first else at > passed
+
+    return [entry for entry in in_order if follows(entry)]
+
+
 def _range_start(params: SearchRunsParams, newest_first: bool) -> Position:
     if newest_first and params.created_before is not None:
         return Position(params.created_before + 1)
@@ -178,6 +226,10 @@ def _is_past(created: int, params: SearchRunsParams) -> bool:
 
 
 def _matches(run_id: str, record: Record, params: SearchRunsParams) -> bool:
+    if params.status is not None and record[b"s"].decode() != params.status:
+        return False
+    if params.workflow is not None and record[b"w"].decode() != params.workflow:
+        return False
     if params.queue is not None and record[b"q"].decode() != params.queue:
         return False
     if params.parent_run_id is not None and record.get(b"p", b"").decode() != params.parent_run_id:

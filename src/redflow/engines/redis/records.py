@@ -25,7 +25,9 @@ log = logging.getLogger("redflow")
 
 Record = Mapping[bytes, bytes]
 
-HEADER_FIELDS: Final = ("w", "q", "s", "a", "m", "c", "t", "f", "d", "b", "cr", "cw", "p", "mi", "tl", "i", "o", "e")
+HEADER_FIELDS: Final = (
+    *("w", "q", "s", "a", "m", "c", "t", "f", "d", "b", "cr", "cw", "p", "mi", "tl", "pr", "ta", "i", "o", "e"),
+)
 """The fields of `get_run`, in the order they are asked for."""
 
 _STEP_PREFIX: Final = FIELD_PREFIX.encode()
@@ -124,6 +126,10 @@ def run_state(run_id: str, record: Record) -> RunState:
         state["parent_run_id"] = record[b"p"].decode()
     if b"mi" in record:
         state["merged_into"] = record[b"mi"].decode()
+    if b"pr" in record:
+        state["priority"] = int(record[b"pr"])
+    if b"ta" in record:
+        state["timeout_at"] = int(record[b"ta"])
     return state
 
 
@@ -148,6 +154,10 @@ def listed_run(run_id: str, record: Record) -> ListedRun:
         listed["finished_at"] = int(record[b"f"])
     if b"p" in record:
         listed["parent_run_id"] = record[b"p"].decode()
+    if b"pr" in record:
+        listed["priority"] = int(record[b"pr"])
+    if b"ta" in record:
+        listed["timeout_at"] = int(record[b"ta"])
     return listed
 
 

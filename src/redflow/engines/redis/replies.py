@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 from redflow.engines.redis.link import Reply
 from redflow.errors import RedflowError
 
@@ -46,10 +48,16 @@ def time_or_none(reply: Reply) -> int | None:
 def as_fields(reply: Reply) -> dict[bytes, bytes]:
     """A flat list of names and values as a dict."""
     flat = as_list(reply)
+    if _all_bytes(flat):
+        return dict(zip(flat[::2], flat[1::2], strict=True))
     return {
         as_bytes(name): value if isinstance(value, bytes) else str(value).encode()
         for name, value in zip(flat[::2], flat[1::2], strict=True)
     }
+
+
+def _all_bytes(flat: list[Reply]) -> TypeGuard[list[bytes]]:
+    return set(map(type, flat)) == {bytes}
 
 
 def as_reasons(flat: list[Reply]) -> dict[int, str]:

@@ -25,7 +25,7 @@ from redflow.engines.redis.scripts import verb
 CREATE = verb(
     "create_runs",
     args="now, client_app",
-    item="id, workflow, queue, max_attempts, input, run_at, idempotency_key, idempotency_ttl, parent",
+    item="id, workflow, queue, max_attempts, input, run_at, key, ttl, priority, run_timeout, parent",
 )
 CLAIM = verb("claim_runs", args="now, worker, token, lease_ms, want, retention, queue_count", item="queue")
 RECORD = verb("record_steps", item="id, fence, token, field, header, payload")
@@ -38,13 +38,14 @@ DECIDE = verb("decide_failure", args="id, fence, token, error")
 RELEASE = verb("release_runs", args="now, retention", item="id, fence, token")
 RENEW = verb("renew_leases", args="now, worker, lease_ms, alive_ms", item="id, fence, token")
 RECOVER = verb("recover_runs", args="now, limit, poison_error, retention, not_after")
+TIME_OUT = verb("time_out_runs", args="now, limit, retention")
 PROMOTE = verb("promote_runs", args="now, limit")
 CANCEL = verb("cancel_run", args="now, id, reason, retention")
 START_CHILDREN = verb(
     "start_children",
     args="now, client_app, max_depth",
     item="parent, fence, token, field, header, generation, awaited, id, workflow, queue, max_attempts, input, run_at, "
-    "idempotency_key, idempotency_ttl",
+    "key, ttl, priority, run_timeout",
 )
 CANCEL_CHILDREN = verb("cancel_children", args="now, limit, retention")
 PURGE = verb("purge_runs", args="now, limit")
@@ -225,7 +226,7 @@ class RunScripts:
     async def renew(
         self, worker: str, lease_ms: int, alive_ms: int, leases: Sequence[Lease], *, patience_s: float
     ) -> tuple[int, int, dict[int, str]] | None:
-        """Heartbeat: (server's time, epoch, index -> lost | cancel); None when the worker has to register again."""
+        """Heartbeat: (server's time, epoch, index -> lost | cancel | timeout); None: register again."""
         args: list[Argument] = [self.now, worker, lease_ms, alive_ms]
         for lease in leases:
             args += (lease.run_id, lease.fence, lease.token)
@@ -250,6 +251,12 @@ class RunScripts:
     async def promote(self, limit: int) -> tuple[int, int | None, int]:
         """Move due runs to their queues: (server's time, next due time, how many)."""
         now, due, count = as_list(await self.connection.call(PROMOTE, self.keys.base, (self.now, limit)))
+        return as_int(now), time_or_none(due), as_int(count)
+
+    async def time_out(self, limit: int) -> tuple[int, int | None, int]:
+        """Fail runs whose time-out has passed: (server's time, next due time, how many)."""
+        args = (self.now, limit, self.retention_ms)
+        now, due, count = as_list(await self.connection.call(TIME_OUT, self.keys.base, args))
         return as_int(now), time_or_none(due), as_int(count)
 
     async def cancel(self, run_id: str, reason: str) -> str:
@@ -304,6 +311,8 @@ def order_args(order: RunOrder) -> tuple[Argument, ...]:
         "" if order.run_at_ms is None else order.run_at_ms,
         "" if order.idempotency_key is None else "=" + order.idempotency_key,
         order.idempotency_ttl_s,
+        "" if order.priority is None else order.priority,
+        "" if order.run_timeout_ms is None else order.run_timeout_ms,
         order.parent_run_id or "",
     )
 

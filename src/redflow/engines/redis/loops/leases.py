@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Final
 
 from redflow.engines.redis.executor import Executor, monotonic
+from redflow.engines.redis.journal import INTERRUPTIONS
 from redflow.engines.redis.runs import Lease, RunScripts
 from redflow.errors import RedflowError
 
@@ -95,7 +96,7 @@ class LeaseKeeper:
             lease = leases[index]
             held = self._executor.held.get(lease.run_id)
             if held is not None and held.lease is lease:
-                held.attempt.interrupt("canceled" if reason == "cancel" else "lost")
+                self._executor.interrupt(lease.run_id, INTERRUPTIONS.get(reason, "lost"))
 
     def _drop_expired(self) -> None:
         now = monotonic()

@@ -1,4 +1,4 @@
-"""Moves scheduled runs into their queues when their time has come."""
+"""Moves scheduled runs into their queues when their time has come, and fails runs when their time-out has passed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from redflow.errors import RedflowError
 
 log = logging.getLogger("redflow")
 
-_CHUNK: Final = 200
+_CHUNK: Final = 100
 
 
 async def promote_due_runs(scripts: RunScripts, clock: ServerClock, due: Deadline) -> None:
@@ -24,6 +24,9 @@ async def promote_due_runs(scripts: RunScripts, clock: ServerClock, due: Deadlin
         asked_at = asyncio.get_running_loop().time()
         try:
             now, next_due, promoted = await scripts.promote(_CHUNK)
+            timed_out = 0
+            if next_due is not None and next_due <= now:  # more than a chunk was due, or a time-out is
+                now, next_due, timed_out = await scripts.time_out(_CHUNK)
         except RedflowError as exc:
             log.warning("promoting due runs failed: %s", exc)
             await asyncio.sleep(0.5)
@@ -32,3 +35,5 @@ async def promote_due_runs(scripts: RunScripts, clock: ServerClock, due: Deadlin
         due.set(next_due, asked_at)
         if promoted:
             telemetry.emit(telemetry.RUNS_PROMOTED, count=promoted)
+        if timed_out:
+            telemetry.emit(telemetry.RUNS_TIMED_OUT, count=timed_out)

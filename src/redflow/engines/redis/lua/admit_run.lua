@@ -15,6 +15,8 @@
 -- include: tend_throttle
 -- include: end_debounce
 -- include: line_score
+-- include: start_clock
+-- include: rate_window
 local base, now, id = KEYS[1], server_now(ARGV[1]), ARGV[2]
 local key, mutex = base .. 'run:' .. id, ARGV[6]
 local rate = { key = ARGV[7], limit = tonumber(ARGV[8]), period = tonumber(ARGV[9]) }
@@ -26,12 +28,6 @@ local function wait_for_mutex(run, first)
   redis.call('HSET', key, 'mk', mutex)
   redis.call('ZADD', base .. 'mutexline:' .. mutex, line_score(base, first and run.created or now), id)
   return 'mutex_wait'
-end
-
-local function rate_window(place)
-  local w = redis.call('HMGET', base .. 'rate:' .. place, 'e', 'n')
-  local left = (tonumber(w[1] or '0')) - now
-  return left, left > 0 and tonumber(w[2]) or 0
 end
 
 local function pay_rate(place, left)
@@ -75,7 +71,7 @@ local function pay_throttle(place, granted)
 end
 
 local function admit(run)
-  local r = redis.call('HMGET', key, 'a', 'ad', 'tg', 'dk')
+  local r = redis.call('HMGET', key, 'a', 'ad', 'tg', 'dk', 'to')
   local first = ARGV[5] == '1' and not r[2]
   local prefix = #run.workflow .. ':' .. run.workflow .. ':'
   local rated, throttled = rate.key ~= '' and prefix .. rate.key, throttle.key ~= '' and prefix .. throttle.key
@@ -88,7 +84,7 @@ local function admit(run)
   end
   local left, used = 0
   if first and rated then
-    left, used = rate_window(rated)
+    left, used = rate_window(base, rated, now)
     if used >= rate.limit then
       if owner then leave_mutex(base, id, mutex, now) end
       if run.line then leave_throttle(base, id, run.line, now) end
@@ -107,7 +103,10 @@ local function admit(run)
   if first and rated then pay_rate(rated, left) end
   if first and throttled then pay_throttle(throttled, r[3]) end
   redis.call('HSET', key, 'ad', r[1])
-  if first then redis.call('HSET', key, 't', string.format('%d', now)) end
+  if first then
+    redis.call('HSET', key, 't', string.format('%d', now))
+    start_clock(base, id, now, r[5])
+  end
   if r[4] then end_debounce(base, id, r[4]) end
   return 'admitted'
 end

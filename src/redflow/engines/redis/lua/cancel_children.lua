@@ -15,6 +15,7 @@ local function cancel_kids(parent)
   while limit > 0 do
     local kid = redis.call('SPOP', key)
     if not kid then break end
+    redis.call('SADD', base .. 'reached:' .. parent, kid)
     limit = limit - 1
     local answer = cancel_one(base, kid, reason, now, ARGV[3])
     if answer == 'finished' then cascade_from(base, kid, reason) end

@@ -1,9 +1,10 @@
 -- verb: create_debounced
 -- purpose: accept a run that waits for its debounce, or give its input to the one that waits already
 -- keys: 1 base
--- args: now, client_app, id, workflow, queue, max_attempts, input, run_at, idempotency_key, idempotency_ttl, parent, key, period, timeout
+-- args: now, client_app, id, workflow, queue, max_attempts, input, run_at, key, ttl, priority, run_timeout, parent, debounce_key, period, timeout
 -- replies: {code, id}: created | debounced (into an earlier run) | found (an earlier run has the idempotency key) | unknown_workflow
 -- For id .. parent see create_runs; period and timeout in ms, timeout '' for none. Sent again it does no harm.
+-- A run that takes a later input keeps its own priority and run_timeout.
 -- include: server_now
 -- include: run_metadata
 -- include: earlier_run
@@ -15,9 +16,9 @@
 local base, now = KEYS[1], server_now(ARGV[1])
 local order = {
   id = ARGV[3], workflow = ARGV[4], queue = ARGV[5], max_attempts = ARGV[6], input = ARGV[7], run_at = ARGV[8],
-  key = ARGV[9], ttl = ARGV[10], parent = ARGV[11],
+  key = ARGV[9], ttl = ARGV[10], priority = ARGV[11], run_timeout = ARGV[12], parent = ARGV[13],
 }
-local key, period, timeout = ARGV[12], tonumber(ARGV[13]), tonumber(ARGV[14])
+local key, period, timeout = ARGV[14], tonumber(ARGV[15]), tonumber(ARGV[16])
 
 local function create(place, due)
   order.run_at = string.format('%d', due)

@@ -2,9 +2,10 @@
 -- purpose: accept runs: write the record, take the idempotency key, put each into its queue, its due time or the parking line
 -- keys: 1 base
 -- args: now, client_app
--- item: id, workflow, queue, max_attempts, input, run_at, idempotency_key, idempotency_ttl, parent
+-- item: id, workflow, queue, max_attempts, input, run_at, key, ttl, priority, run_timeout, parent
 -- replies: per item a pair (code, id): created | found (an earlier run has the key) | unknown_workflow
--- A queue given by the caller comes as '=' .. name and a key as '=' .. key; '' stands for none.
+-- A queue given by the caller comes as '=' .. name and an idempotency key as '=' .. key; '' stands for none.
+-- priority and run_timeout (ms) of '' are those of the workflow's metadata, else 0 and none.
 -- Sent again with the same id it changes nothing and answers the same, so a lost reply does no harm.
 -- Starts with a write that needs memory, so that a full Redis refuses the whole batch; TTLs are renewed last.
 -- include: server_now
@@ -12,10 +13,11 @@
 local base = KEYS[1]
 local now = server_now(ARGV[1])
 local reply, refreshed = {}, {}
-for i = 3, #ARGV, 9 do
+for i = 3, #ARGV, 11 do
   local code, id, found_by = create_run(base, now, ARGV[2], {
     id = ARGV[i], workflow = ARGV[i + 1], queue = ARGV[i + 2], max_attempts = ARGV[i + 3], input = ARGV[i + 4],
-    run_at = ARGV[i + 5], key = ARGV[i + 6], ttl = ARGV[i + 7], parent = ARGV[i + 8],
+    run_at = ARGV[i + 5], key = ARGV[i + 6], ttl = ARGV[i + 7], priority = ARGV[i + 8],
+    run_timeout = ARGV[i + 9], parent = ARGV[i + 10],
   })
   if found_by then refreshed[#refreshed + 1] = { found_by, ARGV[i + 7] } end
   reply[#reply + 1] = code

@@ -31,7 +31,7 @@ local function hold_back(run, place)
     redis.call('HSET', key, 'd', string.format('%d', due))
     schedule_run(base, id, due)
   else
-    enqueue_run(base, id, run.queue, false) -- behind the rest of its burst
+    enqueue_run(base, id, run.queue, false, redis.call('HGET', key, 'pr')) -- behind the rest of its burst
   end
   return 'waits'
 end
@@ -44,7 +44,7 @@ local function merge(run, kept)
   if given > kept.given or given == kept.given and id > kept.by then
     rearm_run(base, kept, { input = input, given = given, by = id }, now + period, now)
   end
-  redis.call('HDEL', key, 'a', 't') -- it never started
+  redis.call('HDEL', key, 'a', 't', 'ta') -- it never started
   redis.call('HSET', key, 'mi', public_id(kept.id))
   move_awaiters(base, id, kept.id)
   finish_run(base, id, run, 'canceled', nil, now, ARGV[5])

@@ -35,7 +35,7 @@ local function start(workflow, input, last)
   end
   local code = create_run(base, now, '', {
     id = run_id, workflow = workflow, queue = '', max_attempts = '', input = input, run_at = '',
-    key = '', ttl = '', parent = '',
+    key = '', ttl = '', priority = '', run_timeout = '', parent = '',
   })
   if code ~= 'created' then return code end
   redis.call('HSET', key, 'ft', fires, 'fr', run_id)

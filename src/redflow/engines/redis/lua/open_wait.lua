@@ -2,7 +2,7 @@
 -- purpose: a step begins to wait for an event; one that was emitted since the run was created satisfies it at once
 -- keys: 1 base
 -- args: now, id, fence, token, field, header, event, correlation_key, deadline
--- replies: open | found | cancel | stale | gone | settled
+-- replies: open | found | cancel | timeout | stale | gone | settled
 -- header: the packed step header, running. Sent again it changes nothing.
 -- include: server_now
 -- include: owned_run
@@ -31,6 +31,7 @@ redis.call('ZREM', base .. 'leases', '')
 local run, reason = owned_run(base, id, ARGV[3], ARGV[4])
 if not run then return reason end
 if run.cancel then return 'cancel' end
+if run.decided then return 'timeout' end
 if string.find(redis.call('HGET', key, field) or '', '^%d+ Re %d+ %-?%d+ %- E ') then return 'found' end
 redis.call('HSET', key, field, header .. '- ' .. string.format('%d', deadline) .. ' ' .. #place .. ' ' .. place .. ' ')
 local event = newest_event()

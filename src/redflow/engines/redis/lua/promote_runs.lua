@@ -2,7 +2,7 @@
 -- purpose: move scheduled runs whose time has come to the back of their queues, and the lines of throttles on
 -- keys: 1 base
 -- args: now, limit
--- replies: {now, next_due, promoted}
+-- replies: {now, next_due, promoted}; next_due may be over: there are more, or time_out_runs is to be called
 -- From a throttle's line as many runs become ready as its next window has room for; that room is theirs from now on.
 -- include: server_now
 -- include: ready_run
@@ -14,10 +14,10 @@ local now, limit = server_now(ARGV[1]), tonumber(ARGV[2])
 local promoted, released = 0, 0
 
 local function promote(id, grant)
-  local r = redis.call('HMGET', base .. 'run:' .. id, 's', 'w', 'c', 'q', 'u')
+  local r = redis.call('HMGET', base .. 'run:' .. id, 's', 'w', 'c', 'q', 'u', 'pr')
   if r[1] ~= 'scheduled' then return false end
   if grant then redis.call('HSET', base .. 'run:' .. id, 'tg', 1) end
-  ready_run(base, id, { workflow = r[2], created = r[3], queue = r[4], unregistered = r[5] })
+  ready_run(base, id, { workflow = r[2], created = r[3], queue = r[4], unregistered = r[5], priority = r[6] })
   return true
 end
 

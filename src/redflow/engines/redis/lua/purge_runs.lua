@@ -30,9 +30,13 @@ local function purge_head(key, retention)
     local index = base .. 'idx:' .. r[2] .. ':' .. r[3]
     redis.call('ZREM', index, id)
     if redis.call('EXISTS', index) == 0 then forget_workflow(r[3]) end
-    if r[4] and stored_id(r[4]) then redis.call('SREM', base .. 'kids:' .. stored_id(r[4]), id) end
+    local parent = r[4] and stored_id(r[4])
+    if parent then
+      for _, kind in ipairs({ 'kids:', 'reached:' }) do redis.call('SREM', base .. kind .. parent, id) end
+    end
     if r[5] then end_debounce(base, id, r[5]) end
-    redis.call('UNLINK', base .. 'run:' .. id, base .. 'big:' .. id, base .. 'waiters:' .. id, base .. 'kids:' .. id)
+    redis.call('UNLINK', base .. 'run:' .. id, base .. 'big:' .. id, base .. 'waiters:' .. id, base .. 'kids:' .. id,
+      base .. 'reached:' .. id)
     purged = purged + 1
   end
   return true

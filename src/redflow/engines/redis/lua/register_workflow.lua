@@ -1,10 +1,11 @@
 -- verb: register_workflow
 -- purpose: write a workflow's metadata and let the runs in that were parked until it is known
 -- keys: 1 base
--- args: now, name, app, queue, max_concurrency, max_attempts, version, meta
+-- args: now, name, app, queue, max_concurrency, max_attempts, version, meta, priority, run_timeout, on_failure
 -- replies: ok | more (call again: parked runs are left) | older (a worker that started later has written it) | other_app, app
 -- Starts with a removal, so that workers can start on a full Redis, and drain it.
--- version = the start of the worker that registers, ms (server time); '' is never older.
+-- version = the start of the worker that registers, ms (server time); '' is never older. max_concurrency,
+-- priority and run_timeout (ms) of '' are none; on_failure = '1': it has one.
 -- include: server_now
 -- include: enqueue_run
 -- include: hand_over
@@ -28,19 +29,18 @@ local waiting = redis.call('ZPOPMIN', parked, 200)
 redis.call('SADD', base .. 'metas', name)
 redis.call('HSET', key, 'app', app, 'queue', ARGV[4], 'max_attempts', ARGV[6], 'meta', ARGV[8], 'updated', now)
 if ARGV[7] ~= '' then redis.call('HSET', key, 'version', ARGV[7]) end
-if ARGV[5] ~= '' then
-  redis.call('HSET', key, 'max_concurrency', ARGV[5])
-else
-  redis.call('HDEL', key, 'max_concurrency')
+for field, given in pairs({ max_concurrency = ARGV[5], priority = ARGV[9], run_timeout = ARGV[10],
+  on_failure = ARGV[11] }) do
+  if given ~= '' then redis.call('HSET', key, field, given) else redis.call('HDEL', key, field) end
 end
 for i = 1, #waiting, 2 do
   local run = base .. 'run:' .. waiting[i]
-  local queue = redis.call('HGET', run, 'q')
+  local queue, priority = unpack(redis.call('HMGET', run, 'q', 'pr'))
   if queue then
     queue = scope_queue(queue, app)
     redis.call('HSET', run, 'q', queue)
     redis.call('HDEL', run, 'u')
-    enqueue_run(base, waiting[i], queue, false)
+    enqueue_run(base, waiting[i], queue, false, priority)
   end
 end
 hand_over(base, name)

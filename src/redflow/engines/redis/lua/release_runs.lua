@@ -3,11 +3,12 @@
 -- keys: 1 base
 -- args: now, retention
 -- item: id, fence, token
--- replies: how many were handed back or, when a cancel was asked for, ended
+-- replies: how many were handed back or, when a cancel was asked for or the failure is decided, ended
 -- include: server_now
 -- include: owned_run
 -- include: enqueue_run
 -- include: finish_run
+-- include: end_decided
 local base = KEYS[1]
 local now, count = server_now(ARGV[1]), 0
 for i = 3, #ARGV, 3 do
@@ -17,6 +18,8 @@ for i = 3, #ARGV, 3 do
     count = count + 1
     if run.cancel then
       finish_run(base, id, run, 'canceled', nil, now, ARGV[2])
+    elseif run.decided then
+      end_decided(base, id, run, now, ARGV[2])
     else
       redis.call('ZREM', base .. 'leases', id)
       redis.call('HDEL', base .. 'run:' .. id, 'k')

@@ -3,7 +3,7 @@
 -- keys: 1 base
 -- args: now, worker, lease_ms, alive_ms
 -- item: id, fence, token
--- replies: {now, epoch, index, reason ...} with reason lost | cancel; or 'unregistered'
+-- replies: {now, epoch, index, reason ...} with reason lost | cancel | timeout; or 'unregistered'
 -- epoch only ever grows; one lower than seen before means that Redis went back in time.
 -- include: server_now
 -- include: owned_run
@@ -20,7 +20,7 @@ for i = 5, #ARGV, 3 do
   local reason = 'lost'
   if run and redis.call('ZSCORE', base .. 'leases', id) then
     redis.call('ZADD', base .. 'leases', now + lease_ms, id)
-    reason = run.cancel and 'cancel' or nil
+    reason = run.cancel and 'cancel' or run.decided and run.timeout and 'timeout'
   end
   if reason then
     reply[#reply + 1] = (i - 5) / 3

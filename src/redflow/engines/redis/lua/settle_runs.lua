@@ -3,7 +3,7 @@
 -- keys: 1 base
 -- args: now, worker, retention, idle, queue_count
 -- item: id, fence, token, outcome, payload, due, trace_field, trace, step_count, wait_count
--- replies: {more, index, reason ...} with reason stale | gone | canceled (a cancel request won); settled before by this claim is plain success
+-- replies: {more, index, reason ...} with reason stale | gone | canceled | timeout (these won); settled before by this claim is plain success
 -- After the queue_count queues of the worker come the items; each is followed by step_count times (field, header, payload), written
 -- with it, and by the wait_count fields of the steps it sleeps for: one that is decided already makes the run ready at once.
 -- due of retry and suspended is a time, ms ('' for a sleep without end). idle = '1': mark the worker idle if none of its queues has a ready run.
@@ -18,6 +18,9 @@
 -- include: mark_idle
 -- include: wake_run
 -- include: leave_gates
+-- include: decide_timeout
+-- include: end_decided
+-- include: decided_error
 local base = KEYS[1]
 local now, worker, retention = server_now(ARGV[1]), ARGV[2], ARGV[3]
 local queue_count = tonumber(ARGV[5])
@@ -46,6 +49,16 @@ end
 
 local function settle(id, run, outcome, payload, due, trace_field, trace)
   if run.cancel then outcome = 'canceled' end
+  local ends_otherwise = outcome ~= 'failed' and outcome ~= 'canceled'
+  if ends_otherwise and run.timeout and not run.decided and now >= tonumber(run.timeout) then
+    decide_timeout(base, id, run.workflow)
+    run.decided = redis.call('HGET', base .. 'run:' .. id, 'z')
+  end
+  if run.decided and outcome ~= 'failed' then
+    end_decided(base, id, run, now, retention)
+    return 'timeout'
+  end
+  if run.decided then payload = decided_error(base, id, run.decided) end
   if outcome == 'retry' then
     local stored = string.format('%d ', now) .. store_payload(base, id, trace_field, trace)
     local fields = { 'e', store_payload(base, id, 'e', payload), trace_field, stored }

@@ -2,9 +2,9 @@
 -- purpose: create runs for steps of running parents; an awaited one leaves the parent's step open until it ends
 -- keys: 1 base
 -- args: now, client_app, max_depth
--- item: parent, fence, token, field, header, generation, awaited, id, workflow, queue, max_attempts, input, run_at, idempotency_key, idempotency_ttl
+-- item: parent, fence, token, field, header, generation, awaited, id, workflow, queue, max_attempts, input, run_at, key, ttl, priority, run_timeout
 -- replies: per item a pair (code, id): created | found | unknown_workflow | too_deep | stale | gone | settled | cancel
---   (from the third on nothing was started)
+--   | timeout (from the third on nothing was started)
 -- header is the packed step header: open for an awaited child, ended for one that is only started (its output is the child's id).
 -- Sent again it finds the child it made: ids are derived from parent, step and generation.
 -- include: server_now
@@ -32,13 +32,14 @@ end
 local function start(i)
   local parent, field, header, generation = ARGV[i], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]
   local run, reason = owned_run(base, parent, ARGV[i + 1], ARGV[i + 2])
-  if run and run.cancel then reason = 'cancel' end
+  if run then reason = run.cancel and 'cancel' or run.decided and 'timeout' end
   if reason then return reason, '' end
   local depth = tonumber(redis.call('HGET', base .. 'run:' .. parent, 'dp') or '0') + 1
   if depth > max_depth then return 'too_deep', '' end
   local code, id, found_by = create_run(base, now, ARGV[2], {
     id = ARGV[i + 7], workflow = ARGV[i + 8], queue = ARGV[i + 9], max_attempts = ARGV[i + 10], input = ARGV[i + 11],
-    run_at = ARGV[i + 12], key = ARGV[i + 13], ttl = ARGV[i + 14], parent = public_id(parent),
+    run_at = ARGV[i + 12], key = ARGV[i + 13], ttl = ARGV[i + 14], priority = ARGV[i + 15],
+    run_timeout = ARGV[i + 16], parent = public_id(parent),
   })
   if code == 'unknown_workflow' then return code, id end
   if code == 'created' then redis.call('HSET', base .. 'run:' .. id, 'dp', depth) end
@@ -53,7 +54,7 @@ local function start(i)
 end
 
 local reply = {}
-for i = 4, #ARGV, 15 do
+for i = 4, #ARGV, 17 do
   local code, id = start(i)
   reply[#reply + 1] = code
   reply[#reply + 1] = id

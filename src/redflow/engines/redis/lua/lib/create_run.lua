@@ -1,9 +1,10 @@
 -- Accepts one run: record, idempotency key, place (ready, due, parked). Returns a code, the id and, if found, the key.
--- order = {id, workflow, queue, max_attempts, input, run_at, key, ttl, parent}; '' stands for none, see create_runs.
+-- order = {id, workflow, queue, max_attempts, input, run_at, key, ttl, priority, run_timeout, parent}; '' stands for none,
+-- see create_runs.
 -- include: run_metadata
+-- include: new_record
 -- include: earlier_run
 -- include: scope_queue
--- include: store_payload
 -- include: set_status
 -- include: schedule_run
 -- include: enqueue_run
@@ -18,13 +19,8 @@ local function create_run(base, now, client_app, order)
   local queue = order.queue ~= '' and string.sub(order.queue, 2) or meta.queue
   if meta.queue then queue = scope_queue(queue, meta.app or client_app) end
   local due = order.run_at ~= '' and tonumber(order.run_at) or now
-  local attempts = order.max_attempts ~= '' and order.max_attempts or meta.max_attempts or 3
-  local fields = { 'w', workflow, 'q', queue, 'c', string.format('%d', now), 'm', attempts,
-    'i', store_payload(base, id, 'i', order.input) }
-  if order.parent ~= '' then fields[#fields + 1] = 'p'; fields[#fields + 1] = order.parent end
-  if not meta.queue then fields[#fields + 1] = 'u'; fields[#fields + 1] = '1' end
-  if due > now then fields[#fields + 1] = 'd'; fields[#fields + 1] = order.run_at end
-  redis.call('HSET', record, unpack(fields))
+  local priority = order.priority ~= '' and order.priority or meta.priority
+  redis.call('HSET', record, unpack(new_record(base, now, order, meta, queue, priority)))
   set_status(base, id, workflow, now, '', due > now and 'scheduled' or 'queued')
   redis.call('SADD', base .. 'workflows', workflow)
   if idem then redis.call('SET', idem, id, 'EX', order.ttl) end
@@ -32,7 +28,7 @@ local function create_run(base, now, client_app, order)
   if due > now then
     schedule_run(base, id, due)
   elseif meta.queue then
-    enqueue_run(base, id, queue, false)
+    enqueue_run(base, id, queue, false, priority)
   else
     redis.call('ZADD', base .. 'parked:' .. workflow, redis.call('INCR', base .. 'seq'), id)
   end

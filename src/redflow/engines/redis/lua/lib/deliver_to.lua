@@ -6,7 +6,7 @@ local function deliver_to(base, id, event, trigger, delivery, now)
   local run_id = string.sub(redis.sha1hex(id .. ' ' .. trigger), 1, 32)
   local code, run = create_run(base, now, '', {
     id = run_id, workflow = delivery[2], queue = '', max_attempts = '', input = event.data, run_at = '',
-    key = '', ttl = '', parent = event.parent,
+    key = '', ttl = '', priority = '', run_timeout = '', parent = event.parent,
   })
   if code == 'unknown_workflow' then
     delivery[1], delivery[4] = 'failed', { name = 'UnknownWorkflowError', kind = 'unknown_workflow',

@@ -1,5 +1,6 @@
 -- The end of a run, whoever decides it: status, time, result, retention, waiters, and its slot for the next.
--- run = {workflow, status, created}; payload = output or error; that of a canceled run is dropped.
+-- run = {workflow, status, created}; payload = output or error; that of a canceled run is dropped. run.timeout of false
+-- says that it has none (owned_run read it).
 -- include: set_status
 -- include: store_payload
 -- include: tell_waiters
@@ -10,6 +11,7 @@ local function finish_run(base, id, run, to, payload, now, retention)
   local key = base .. 'run:' .. id
   set_status(base, id, run.workflow, run.created, run.status, to)
   redis.call('ZREM', base .. 'leases', id)
+  if run.timeout ~= false then redis.call('ZREM', base .. 'timeouts', id) end
   redis.call('HDEL', key, 'd', 'r', 'x', 'z', 'u', to == 'succeeded' and 'e' or 'o', to == 'canceled' and 'e' or 'o')
   if to == 'succeeded' then
     redis.call('HSET', key, 'f', now, 'o', store_payload(base, id, 'o', payload))

@@ -1,7 +1,10 @@
--- When the next scheduled run, or the next line of a throttle, becomes ready; '' if none does.
+-- When the next scheduled run, or the next line of a throttle, becomes ready, or a run times out; '' if none does.
 -- include: first_score
 local function next_due(base)
-  local due, throttled = first_score(base .. 'due'), first_score(base .. 'throttled')
-  if due == '' or (throttled ~= '' and tonumber(throttled) < tonumber(due)) then return throttled end
-  return due
+  local earliest = ''
+  for _, set in ipairs({ 'due', 'throttled', 'timeouts' }) do
+    local at = first_score(base .. set)
+    if at ~= '' and (earliest == '' or tonumber(at) < tonumber(earliest)) then earliest = at end
+  end
+  return earliest
 end

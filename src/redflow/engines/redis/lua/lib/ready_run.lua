@@ -1,5 +1,5 @@
--- Makes a scheduled run ready: at the back of its queue, or parked (u) as long as nobody registered its workflow.
--- run = {workflow, created, queue, unregistered}
+-- Makes a scheduled run ready: at the back of its priority, or parked (u) as long as nobody registered its workflow.
+-- run = {workflow, created, queue, unregistered, priority}
 -- include: set_status
 -- include: enqueue_run
 -- include: scope_queue
@@ -17,5 +17,5 @@ local function ready_run(base, id, run)
     redis.call('HDEL', key, 'u')
     redis.call('HSET', key, 'q', queue)
   end
-  enqueue_run(base, id, queue, false)
+  enqueue_run(base, id, queue, false, run.priority)
 end

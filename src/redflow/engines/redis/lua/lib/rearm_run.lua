@@ -15,8 +15,8 @@ local function rearm_run(base, kept, newer, due, now)
   redis.call('HSET', key, 'i', store_payload(base, id, 'i', newer.input), 'di', handed_in)
   if #newer.input <= 32768 then redis.call('HDEL', base .. 'big:' .. id, 'i') end
   if kept.deadline and due > kept.deadline then due = kept.deadline end
-  local r = redis.call('HMGET', key, 's', 'w', 'c', 'q', 'u', 'mk', 'tl')
-  local run = { status = r[1], workflow = r[2], created = r[3], queue = r[4], unregistered = r[5] }
+  local r = redis.call('HMGET', key, 'w', 's', 'c', 'q', 'u', 'mk', 'tl', 'pr')
+  local run = { workflow = r[1], status = r[2], created = r[3], queue = r[4], unregistered = r[5], priority = r[8] }
   leave_gates(base, id, { mutex = r[6], line = r[7] }, now)
   if due <= now and run.status == 'queued' and not r[6] then return end
   leave_places(base, id, run.workflow, run.queue)
@@ -27,6 +27,6 @@ local function rearm_run(base, kept, newer, due, now)
   elseif run.status == 'scheduled' then
     ready_run(base, id, run)
   else
-    enqueue_run(base, id, run.queue, false)
+    enqueue_run(base, id, run.queue, false, run.priority)
   end
 end

@@ -3,7 +3,7 @@
 local function set_status(base, id, workflow, created, from, to)
   local allowed = {
     ['new'] = { queued = true, scheduled = true },
-    scheduled = { queued = true, canceled = true },
+    scheduled = { queued = true, canceled = true, failed = true },
     queued = { running = true, canceled = true, failed = true, scheduled = true },
     running = { succeeded = true, failed = true, canceled = true, scheduled = true, queued = true },
   }

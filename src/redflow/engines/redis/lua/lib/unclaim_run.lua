@@ -8,7 +8,8 @@ local function unclaim_run(base, id, run, to, first)
   redis.call('ZREM', base .. 'leases', id)
   redis.call('HDEL', key, 'x')
   if first then
-    redis.call('HDEL', key, 'a', 't')
+    redis.call('HDEL', key, 'a', 't', 'ta')
+    if run.timeout then redis.call('ZREM', base .. 'timeouts', id) end
   elseif r[1] ~= r[2] and tonumber(r[1]) > 1 then
     redis.call('HSET', key, 'a', tonumber(r[1]) - 1)
   else
