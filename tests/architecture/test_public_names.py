@@ -67,6 +67,12 @@ def test_the_helpers_of_the_client_module() -> None:
     assert make_error_json("x") == '{"name": "Error", "message": "x", "kind": "error"}'
 
 
+def test_three_statuses_are_final() -> None:
+    final = [status for status in types.ALL_STATUSES if redflow.is_terminal_status(status)]
+    assert sorted(final) == ["canceled", "failed", "succeeded"]
+    assert not redflow.is_terminal_status("done")
+
+
 def parameters(function: object) -> str:
     """The parameters as they are written, without types: `a, *, b=1`."""
     assert callable(function)

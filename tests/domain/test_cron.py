@@ -145,6 +145,12 @@ def test_a_daily_job_runs_once_on_days_when_clocks_change() -> None:
         assert len(ticks) == 2
 
 
+def test_a_daily_job_does_not_fire_again_in_the_hour_that_is_repeated() -> None:
+    # 02:10 for the second time: 02:50 of this day was 20 minutes ago.
+    now = ms(2026, 10, 25, 1, 10)
+    assert next_fire_ms("50 2 * * *", "Europe/Berlin", after_ms=now) == ms(2026, 10, 26, 1, 50)
+
+
 @given(st.integers(0, 4_000_000_000_000))
 def test_ticks_are_later_than_now(after_ms: int) -> None:
     tick = next_fire_ms("*/15 * * * *", "America/New_York", after_ms=after_ms)

@@ -267,6 +267,12 @@ def test_a_kind_never_names_a_class_outside_the_table() -> None:
     assert type(error_from_json({"kind": "CardDeclinedError", "message": "x"})) is RedflowError
 
 
+def test_a_name_never_chooses_the_class() -> None:
+    for name in ("TimeoutError", "PoisonError", "Mapping", "traceback"):
+        assert type(error_from_json({"name": name, "kind": "mine", "message": "x"})) is RedflowError
+    assert type(error_from_json({"name": "PoisonError", "kind": "timeout", "message": "x"})) is errors.TimeoutError
+
+
 def test_rebuilt_errors_have_all_attributes_of_their_class() -> None:
     unknown = error_from_json({"kind": UnknownWorkflowError.kind, "message": "m"})
     assert isinstance(unknown, UnknownWorkflowError)

@@ -130,6 +130,21 @@ async def test_use_after_close_fails_at_once(world: World) -> None:
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "redflow-signals"], "nothing is reopened"
 
 
+async def test_close_closes_a_client_that_was_passed_in(world: World) -> None:
+    closed: list[str] = []
+
+    class Noting(Redis):
+        async def aclose(self, close_connection_pool: bool | None = None) -> None:
+            closed.append("closed")
+            await super().aclose(close_connection_pool)
+
+    client = create_client(redis=Noting.from_url(world.url), prefix=world.prefix)
+    assert await client.get_stats()
+    assert closed == []
+    await client.close()
+    assert closed == ["closed"]
+
+
 async def test_close_while_waiting_ends_the_wait(world: World) -> None:
     define_workflow("w", handler=everything, registry=world.registry)
     client = create_client(url=world.url, prefix=world.prefix)

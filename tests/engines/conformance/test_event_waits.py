@@ -102,3 +102,16 @@ async def test_bad_arguments(world: World) -> None:
     assert await world.run() == ["ValueError"] * 2 + ["RedflowError"] * 4
     [run] = await world.client.list_runs()
     assert await world.client.get_run_steps(run["id"]) == []
+
+
+async def test_an_event_reaches_no_run_that_was_canceled_meanwhile(world: World) -> None:
+    @workflow("w", registry=world.registry)
+    async def w(ctx: Context) -> object:
+        return await ctx.step.wait_for_event("wait", "e", "k", "1h")
+
+    handle = await world.begin()
+    await world.reaches(handle, "scheduled")
+    await world.client.cancel_run(handle.id)
+    emitted = await world.client.emit_event_detailed("e", 1, correlation_key="k")
+    assert emitted["resumed_run_ids"] == []
+    assert await world.status(handle) == "canceled"

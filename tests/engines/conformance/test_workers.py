@@ -43,8 +43,9 @@ async def test_options_out_of_range_are_moved_into_it(world: World) -> None:
         registry_recovery_interval_ms=0, grace_ms=-1, loop_stall_limit_ms=-1,
     )  # fmt: skip
     nonsense = replace(world.options(), concurrency=True, lease_ms=float("nan"), blmove_timeout_sec="x")  # type: ignore[arg-type]
-    for options in (odd, nonsense):
+    for options, lease_ms in ((odd, 100), (nonsense, 5000)):
         worker = await world.worker(options)
+        assert (worker._concurrency, worker._lease_ms) == (1, lease_ms)
         assert await (await world.start(1)).result() == 1
         await worker.stop()
 
