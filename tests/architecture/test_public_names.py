@@ -73,11 +73,19 @@ def test_three_statuses_are_final() -> None:
     assert not redflow.is_terminal_status("done")
 
 
+ADDED: Final = {"priority": None, "run_timeout_ms": None}
+"""Our own additions to calls of the contract, keywords all of them, with their defaults."""
+
+
 def parameters(function: object) -> str:
-    """The parameters as they are written, without types: `a, *, b=1`."""
+    """The parameters of the contract as they are written, without types: `a, *, b=1`."""
     assert callable(function)
     signature = inspect.signature(function)
-    bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
+    bare = [
+        p.replace(annotation=inspect.Parameter.empty)
+        for p in signature.parameters.values()
+        if not (p.kind is p.KEYWORD_ONLY and p.name in ADDED and p.default is ADDED[p.name])
+    ]
     return str(inspect.Signature(bare))[1:-1].removeprefix("self, ")
 
 
