@@ -1,0 +1,43 @@
+"""The engines that run flows, chosen by name and imported when they are first needed.
+
+An engine is a module with two functions, which connect to nothing by themselves:
+
+    async def open_engine(settings: Settings) -> FlowEngine
+    def open_server(settings: Settings) -> FlowServer
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Final, Protocol
+
+from r7kit.config import Settings
+from r7kit.runtime import FlowEngine, FlowServer
+
+_MODULES: Final = {"temporal": "r7kit.runtimes.temporal", "redflow": "r7kit.runtimes.redflow"}
+
+
+class EngineModule(Protocol):
+    """What such a module has."""
+
+    async def open_engine(self, settings: Settings) -> FlowEngine:
+        """The client side, for the running event loop."""
+        ...
+
+    def open_server(self, settings: Settings) -> FlowServer:
+        """The worker side."""
+        ...
+
+
+def engine_module(name: str) -> EngineModule:
+    """The engine of that name.
+
+    Raises:
+        ValueError: there is none of that name.
+        ImportError: it needs an extra that is not installed; the message says which.
+    """
+    module = _MODULES.get(name)
+    if module is None:
+        raise ValueError(f"engine must be one of {', '.join(_MODULES)}, got {name!r}")
+    found: EngineModule = importlib.import_module(module)
+    return found
