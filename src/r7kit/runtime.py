@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from r7kit.operations import Operation, Reply
+    from r7kit.operations import TaskOperation, TaskReply
 
 PROVISIONAL_TTL_S: Final = 60
 """How long a record lives whose flow has not been heard of, seconds."""
@@ -180,8 +180,8 @@ class FlowRuntime(Protocol):
         """Who the flow is."""
         ...
 
-    async def operate(self, operation: Operation, *, timeout_s: float | None = None) -> Reply:
-        """Do an operation on a task record, under an operation id that is the same however often it is tried.
+    async def operate(self, operation: TaskOperation, *, timeout_s: float | None = None) -> TaskReply:
+        """Do an operation on a task record; a change is done once, however often it is tried.
 
         Args:
             operation: what to do.
@@ -224,6 +224,10 @@ class FlowRuntime(Protocol):
 
     def new_id(self) -> str:
         """A new UUID, the same one at each replay."""
+        ...
+
+    def next_op(self) -> str:
+        """The id of the flow's next task operation: of this execution and its place in it, the same at each replay."""
         ...
 
 
