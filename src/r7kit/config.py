@@ -142,7 +142,7 @@ def configure(
         "stream_maxlen": stream_maxlen,
     }
     checked = {name: _CHECKS[name](value, name) for name, value in given.items() if value is not None}
-    if any(frozen() for frozen in _frozen_by):
+    if is_frozen():
         return
     with _lock:
         _configured.update(checked)
@@ -176,6 +176,11 @@ def reset() -> None:
 def ignore_where(frozen: Callable[[], bool]) -> None:
     """Make `configure` do nothing where this says so; for an engine that imports user modules more than once."""
     _frozen_by.append(frozen)
+
+
+def is_frozen() -> bool:
+    """Whether this is such a place, where user modules are imported once more."""
+    return any(frozen() for frozen in _frozen_by)
 
 
 def log_level() -> str:

@@ -19,13 +19,51 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from r7kit.operations import TaskOperation, TaskReply
 
-PROVISIONAL_TTL_S: Final = 60
-"""How long a record lives whose flow has not been heard of, seconds."""
+TaskReply: TypeAlias = TaskModel | Written | bool | None
+"""What an operation replies: a change Written (None: ConfirmTask found nothing), GetTask the task, the others a bool."""
+
+
+CARRIED_BYTES: Final = 16 * 1024
+"""Up to this size a payload travels with the start too."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """The task of a flow that is to be started, judged.
+
+    Attributes:
+        task_id: its uuid.
+        op: operation id of the start.
+        status: its first status.
+        payload: its first payload.
+    """
+
+    task_id: str
+    op: str
+    status: str
+    payload: dict[str, JsonData]
+
+    @property
+    def carried(self) -> dict[str, JsonData] | None:
+        """The payload if it is small enough to travel with the start; else None."""
+        return self.payload if len(dumps(self.payload)) <= CARRIED_BYTES else None
+
+    def create(self) -> CreateTask:
+        """Step 1."""
+        return CreateTask(self.task_id, self.op, self.status, self.payload)
+
+    def confirm(self) -> ConfirmTask:
+        """Step 3, of the starter: it must not bring back what the flow has removed."""
+        return ConfirmTask(self.task_id, self.op, may_create=False)
+
+    def discard(self) -> DiscardTask:
+        """What undoes step 1."""
+        return DiscardTask(self.task_id, self.op)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +145,8 @@ class ChildCall:
         queue: to run it on.
         args: of handle().
         task_id: uuid of its task.
-        shares_task: whether that is the parent's task.
-        flow_id: the id it shall have; None: the engine makes one.
+        own: its own task, whose record exists already; None: the task is the parent's.
+        flow_id: the id it shall have; None: the task's uuid where that is its own, else the engine makes one.
         retry: None: one attempt.
         result_type: what its result is converted to; None: JSON as it is.
     """
@@ -117,7 +155,7 @@ class ChildCall:
     queue: str
     args: tuple[object, ...]
     task_id: str
-    shares_task: bool
+    own: NewTask | None = None
     flow_id: str | None = None
     retry: RetryPolicy | None = None
     result_type: object | None = None
@@ -130,7 +168,7 @@ class StartOrder:
     Attributes:
         flow_name: the type to run.
         flow_id: the id it shall have; a flow that has it already is a refusal, open or closed.
-        task_id: uuid of its task.
+        task: its task.
         queue: to run it on.
         args: of handle().
         retry: None: one attempt.
@@ -142,7 +180,7 @@ class StartOrder:
 
     flow_name: str
     flow_id: str
-    task_id: str
+    task: NewTask
     queue: str
     args: tuple[object, ...]
     retry: RetryPolicy | None = None
@@ -156,7 +194,12 @@ class StartRefusedError(Exception):
     """The engine has certainly not started the flow; `__cause__` is what the caller of start() gets to see.
 
     Any other exception of `FlowEngine.start` means: it may have been started.
+
+    Attributes:
+        task_in_use: another start of the same task came first and its flow is running: the record is that one's.
     """
+
+    task_in_use: bool = False
 
 
 class FlowHandle(Protocol):

@@ -2,7 +2,7 @@
 
 An engine is a module with two functions, which connect to nothing by themselves:
 
-    async def open_engine(settings: Settings) -> FlowEngine
+    def open_engine(settings: Settings) -> FlowEngine
     def open_server(settings: Settings) -> FlowServer
 """
 
@@ -12,7 +12,7 @@ import importlib
 from typing import Final, Protocol
 
 from r7kit.config import Settings
-from r7kit.runtime import FlowEngine, FlowServer
+from r7kit.runtime import ActivityDefinition, FlowDefinition, FlowEngine, FlowServer
 
 _MODULES: Final = {"temporal": "r7kit.runtimes.temporal", "redflow": "r7kit.runtimes.redflow"}
 
@@ -20,7 +20,7 @@ _MODULES: Final = {"temporal": "r7kit.runtimes.temporal", "redflow": "r7kit.runt
 class EngineModule(Protocol):
     """What such a module has."""
 
-    async def open_engine(self, settings: Settings) -> FlowEngine:
+    def open_engine(self, settings: Settings) -> FlowEngine:
         """The client side, for the running event loop."""
         ...
 
@@ -41,3 +41,17 @@ def engine_module(name: str) -> EngineModule:
         raise ValueError(f"engine must be one of {', '.join(_MODULES)}, got {name!r}")
     found: EngineModule = importlib.import_module(module)
     return found
+
+
+def adopt_flow(definition: FlowDefinition) -> None:
+    """Make a flow's class a Temporal workflow as well."""
+    from r7kit.runtimes.temporal.definition import define_workflow
+
+    define_workflow(definition)
+
+
+def adopt_activity(definition: ActivityDefinition) -> None:
+    """Make an activity's function a Temporal activity as well."""
+    from r7kit.runtimes.temporal.definition import define_activity
+
+    define_activity(definition)
