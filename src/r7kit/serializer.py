@@ -35,7 +35,8 @@ COMPRESS_FROM_BYTES: Final = 32 * 1024
 MAX_VALUE_BYTES: Final = 16 * 1024 * 1024
 """The largest value, in bytes of JSON; also what a compressed one may grow to when it is read."""
 
-_MAX_NODES = MAX_VALUE_BYTES // 2
+_MAX_NODES = 1_000_000
+"""How many parts a value beyond JSON may have: parts that are shared are copied as often as they occur."""
 _LEVEL = 6
 
 
@@ -76,9 +77,9 @@ def loads(text: str | bytes) -> JsonData:
         raise ValueError(f"not a stored value: text was expected, got {type(text).__name__}")
     try:
         if text.startswith(PLAIN):
-            return decode(text[len(PLAIN) :].encode())
+            return _decode(text[len(PLAIN) :].encode())
         if text.startswith(COMPRESSED):
-            return decode(_expand(text[len(COMPRESSED) :]))
+            return _decode(_expand(text[len(COMPRESSED) :]))
     except UnicodeEncodeError as exc:
         raise ValueError("a stored value is damaged: it is not Unicode text") from exc
     prefix = text[:12].partition(":")[0]
@@ -129,14 +130,14 @@ class _Plain:
     def copy(self, value: object, depth: int) -> object:
         self._nodes += 1
         if self._nodes > _MAX_NODES:
-            raise PayloadTooLargeError(f"{self._what} is too large: at most {MAX_VALUE_BYTES} bytes of JSON")
+            raise PayloadTooLargeError(f"{self._what} is too large: it has more than {_MAX_NODES} parts")
         if depth > MAX_DEPTH:
             return value  # `encode` says where
+        if value is None or isinstance(value, bool | int | float | str | bytes):
+            return _leaf(value)
         if isinstance(value, Enum):
-            value = value.value
-        if isinstance(value, BaseModel):
-            value = self._dumped(value)
-        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return self.copy(value.value, depth + 1)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
             value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         if isinstance(value, dict):
             return {
@@ -144,7 +145,7 @@ class _Plain:
             }
         if isinstance(value, list | tuple):
             return [self.copy(item, depth + 1) for item in value]
-        return _leaf(value)
+        return self.copy(self._dumped(value), depth + 1) if isinstance(value, BaseModel) else _leaf(value)
 
     def _dumped(self, model: BaseModel) -> object:
         try:
@@ -164,6 +165,13 @@ def _leaf(value: object) -> object:
     if isinstance(value, bytes | bytearray | memoryview):
         return base64.b64encode(bytes(value)).decode()
     return value
+
+
+def _decode(data: bytes) -> JsonData:
+    try:
+        return decode(data)
+    except ValueError as exc:
+        raise ValueError(f"a stored value is damaged: {exc}") from exc
 
 
 def _expand(text: str) -> bytes:

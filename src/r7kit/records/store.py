@@ -9,8 +9,6 @@ from typing import Final
 import orjson
 
 from r7kit import operations as ops
-from r7kit._loops import PerLoop
-from r7kit.config import Settings
 from r7kit.exceptions import TaskAlreadyExistsError, TaskNotFoundError
 from r7kit.models import TaskModel
 from r7kit.operations import ATTRIBUTE, PAYLOAD, START_TTL_S, Written
@@ -88,24 +86,6 @@ class TaskStore:
         self.now_ms: int | None = None
         """For tests: the time of changes, in place of the server's clock; ms since 1970."""
 
-    async def do(self, operation: ops.TaskOperation) -> ops.TaskReply:
-        """Do any operation; see the method of its kind."""
-        match operation:
-            case ops.CreateTask():
-                return await self.create(operation)
-            case ops.ConfirmTask():
-                return await self.confirm(operation)
-            case ops.DiscardTask():
-                return await self.discard(operation)
-            case ops.GetTask():
-                return await self.get(operation)
-            case ops.TaskExists():
-                return await self.exists(operation)
-            case ops.PatchTask():
-                return await self.patch(operation)
-            case ops.DeleteTask():
-                return await self.delete(operation)
-
     async def create(self, order: ops.CreateTask) -> Written:
         """Write the record of a new task.
 
@@ -133,7 +113,7 @@ class TaskStore:
         pairs, names = _payload_fields(order.payload)
         args = self._creation(order, self.options.task_ttl_s, names, "1" if order.may_create else "")
         reply = await self._call(_CONFIRM, order.task_id, [*args, *pairs])
-        if reply[0] in (b"missing", b"deleted"):
+        if reply[0] in (b"missing", b"gone"):
             return None
         return Written(as_int(reply[1]), as_text(reply[2]), created=reply[0] == b"created")
 
@@ -244,28 +224,6 @@ class TaskStore:
             raise
 
 
-def _open_store(key: tuple[str, RecordOptions]) -> TaskStore:
-    return TaskStore(*key)
-
-
-_stores: Final = PerLoop[tuple[str, RecordOptions], TaskStore](_open_store, TaskStore.close)
-
-
-async def store_for(settings: Settings) -> TaskStore:
-    """The store of these settings, for the running event loop; closed when the loop ends.
-
-    Raises:
-        ValueError: the URL is none, or leads to a Cluster.
-    """
-    options = RecordOptions(settings.stream_default, settings.task_ttl, settings.deleted_ttl, settings.stream_maxlen)
-    return await _stores.get((settings.redis_url, options))
-
-
-async def close_stores() -> None:
-    """Close the stores of the running event loop; later uses open new ones."""
-    await _stores.close()
-
-
 _NO_CLUSTER: Final = (
     "{} is a Redis Cluster, where task records can't be kept: a record and its stream change in one step, which "
     "needs one primary. Give redis_url a single server or a Sentinel"
@@ -280,7 +238,7 @@ def _open(url: str) -> Source:
 
 
 def _written(reply: list[Reply], task_id: str) -> Written:
-    if reply[0] in (b"missing", b"deleted", b"gone"):
+    if reply[0] in (b"missing", b"gone"):
         why = "there is no such task (any more)" if reply[0] == b"missing" else "it is deleted"
         raise TaskNotFoundError.of(task_id, why)
     return Written(as_int(reply[1]), as_text(reply[2]))

@@ -3,7 +3,7 @@
 -- keys: 1 task, 2 ops, 3 stream
 -- args: op, now, ttl_ms, maxlen, names
 -- item: field, value
--- replies: patched, ver, at; repeated, ver, at: this operation was applied before; deleted; missing
+-- replies: patched, ver, at; repeated, ver, at: this operation was applied before; gone: it is deleted; missing
 -- Sending it again with the same op is harmless. A task whose flow is yet to be started stays short-lived.
 -- include: utc_now
 -- include: log_change
@@ -13,7 +13,7 @@ local known = redis.call('HMGET', KEYS[1], 'uuid', 'ver', 'updated_at', 'status'
 local before = redis.call('ZSCORE', KEYS[2], ARGV[1])
 if before then return { 'repeated', tonumber(before), known[3] or utc_now(ARGV[2]) } end
 if not known[1] then return { 'missing' } end
-if known[5] then return { 'deleted' } end
+if known[5] then return { 'gone' } end
 local at, ver, status = utc_now(ARGV[2]), tonumber(known[2]) + 1, known[4]
 for i = 6, #ARGV, 2 do
   if ARGV[i] == '=status' then status = ARGV[i + 1] end
