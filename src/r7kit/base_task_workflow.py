@@ -6,7 +6,7 @@ import copy
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from r7kit.children import Child, RetryLike
 from r7kit.durations import Seconds, timeout_s
@@ -48,8 +48,8 @@ class BaseTaskWorkflow:
     start: ClassVar[Starter] = Starter()
 
     _task: TaskModel | None = None
-    _payload: dict[str, Any] | None = None
-    _marks: list[dict[str, Any]] | None = None
+    _payload: dict[str, JsonData] | None = None
+    _marks: list[dict[str, JsonData]] | None = None
     """What the payload was when each open `state()` began, or was last written."""
 
     async def handle(self) -> object:
@@ -79,7 +79,7 @@ class BaseTaskWorkflow:
         return self._task
 
     @property
-    def payload(self) -> dict[str, Any]:
+    def payload(self) -> dict[str, JsonData]:
         """The task's payload. What is changed in it is written by `state()` only; else use `patch_task`.
 
         Raises:
@@ -90,7 +90,7 @@ class BaseTaskWorkflow:
         return self._payload
 
     @payload.setter
-    def payload(self, value: Mapping[str, Any]) -> None:
+    def payload(self, value: Mapping[str, JsonData]) -> None:
         self._keep_payload(dict(value))
 
     async def load_task(self, *, timeout: Seconds | None = None) -> TaskModel:
@@ -133,7 +133,7 @@ class BaseTaskWorkflow:
         runtime = current_runtime()
         return bool(await runtime.operate(TaskExists(runtime.info.task_id), timeout_s=timeout_s(timeout)))
 
-    async def patch_task(self, patch: Mapping[str, Any], *, timeout: Seconds | None = None) -> None:
+    async def patch_task(self, patch: Mapping[str, JsonData], *, timeout: Seconds | None = None) -> None:
         """Change the task: one atomic step, written and logged once however often it is tried.
 
         Args:
@@ -172,7 +172,7 @@ class BaseTaskWorkflow:
             self._task = self._task.model_copy(update={"deleted_at": at, "updated_at": at, "ver": reply.ver})
 
     @asynccontextmanager
-    async def state(self, *, timeout: Seconds | None = None) -> AsyncIterator[dict[str, Any]]:
+    async def state(self, *, timeout: Seconds | None = None) -> AsyncIterator[dict[str, JsonData]]:
         """Change the payload in a block: `async with self.state() as payload: payload["x"] = 1`.
 
         Loads the task if needed. On a clean exit it writes what the block changed, key by key (set and removed), so
@@ -202,7 +202,7 @@ class BaseTaskWorkflow:
         finally:
             del self._marks[depth:]
 
-    async def param(self, path: str, default: Any = ..., *, timeout: Seconds | None = None) -> Any:
+    async def param(self, path: str, default: object = ..., *, timeout: Seconds | None = None) -> JsonData:
         """A value of the payload by its path; without a loaded task only the top-level key it is in is read.
 
         Args:
@@ -217,7 +217,7 @@ class BaseTaskWorkflow:
         """
         return look_up(await self._payload_for([path], timeout), path, default)
 
-    async def params(self, *paths: str, default: Any = ..., timeout: Seconds | None = None) -> Any:
+    async def params(self, *paths: str, default: object = ..., timeout: Seconds | None = None) -> JsonData:
         """Several values of the payload: a dict by path; for a single path the value itself.
 
         Args:
@@ -264,7 +264,7 @@ class BaseTaskWorkflow:
         retry: RetryLike | None = None,
         id_: str | None = None,
         timeout: Seconds | None = None,
-    ) -> Any:
+    ) -> JsonData:
         """`child(wf, ...).run(*args)`: its result."""
         return await self.child(wf, queue, retry, id_).run(*args, timeout=timeout)
 
@@ -272,7 +272,7 @@ class BaseTaskWorkflow:
         self,
         wf: FlowLike,
         *args: object,
-        payload: Mapping[str, Any] | None = None,
+        payload: Mapping[str, JsonData] | None = None,
         status: str = "new",
         queue: str | None = None,
         retry: RetryLike | None = None,
@@ -298,7 +298,7 @@ class BaseTaskWorkflow:
         if self._task is not None:
             self._task = applied(self._task, changes, reply)
 
-    def _keep_payload(self, payload: dict[str, Any]) -> None:
+    def _keep_payload(self, payload: dict[str, JsonData]) -> None:
         """The dict that the user may hold stays the same one."""
         if self._payload is None:
             self._payload = payload

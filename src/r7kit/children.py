@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from r7kit.durations import Seconds, timeout_s
 from r7kit.operations import check_payload, check_status
@@ -12,6 +11,7 @@ from r7kit.retry import RetryLike, check_retry
 from r7kit.runtime import ChildCall, FlowHandle, NewTask, StartRefusedError, current_runtime
 from r7kit.start import check_arguments
 from redflow.domain.names import check_name
+from redflow.types import JsonData
 
 __all__ = ["Child", "RetryLike"]
 
@@ -26,7 +26,7 @@ class Child:
         self._retry = check_retry(retry)
         self._flow_id = check_name(flow_id, what="id_") if flow_id is not None else None
 
-    async def run(self, *args: object, timeout: Seconds | None = None) -> Any:
+    async def run(self, *args: object, timeout: Seconds | None = None) -> JsonData:
         """Run it to its end, on this flow's own task.
 
         Args:
@@ -48,7 +48,7 @@ class Child:
     async def start(
         self,
         *args: object,
-        payload: Mapping[str, Any] | None = None,
+        payload: Mapping[str, JsonData] | None = None,
         status: str = "new",
         timeout: Seconds | None = None,
     ) -> tuple[FlowHandle, str]:

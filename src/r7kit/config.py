@@ -148,8 +148,11 @@ def configure(
         _configured.update(checked)
 
 
-def current() -> Settings:
+def current(given: Mapping[str, object] | None = None) -> Settings:
     """What holds now: configure > environment > ~/.r7kit.toml > default.
+
+    Args:
+        given: judged values that beat all of these.
 
     Raises:
         ValueError: a value in the environment or in the file is none of its kind, or the file can't be read;
@@ -162,9 +165,19 @@ def current() -> Settings:
             values[name] = _CHECKS[name](_from_text(name, text, variable), variable)
     with _lock:
         values.update(_configured)
+    values.update(given or {})
     if values.get("temporal_api_key") and "temporal_tls" not in values:
         values["temporal_tls"] = True
     return _settings(values)
+
+
+def checked(**given: str | None) -> dict[str, str]:
+    """The given settings that are not None, judged; for a place of its own, such as a worker's arguments.
+
+    Raises:
+        ValueError: a value is none of its kind; the message names it.
+    """
+    return {name: str(_CHECKS[name](value, name)) for name, value in given.items() if value is not None}
 
 
 def reset() -> None:

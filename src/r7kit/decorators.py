@@ -33,8 +33,8 @@ def taskflow(queue: str | None = None) -> Callable[[C], C]: ...
 def taskflow(queue: C | str | None = None) -> C | Callable[[C], C]:
     """Make a class a task flow of the class's name.
 
-    The class derives from BaseTaskWorkflow and has `async def handle(self, ...)`. With temporalio installed it is a real
-    Temporal workflow as well, with the hints of handle(): signals, queries and updates on it work.
+    The class derives from BaseTaskWorkflow and has `async def handle(self, ...)`. With temporalio installed it is a
+    real Temporal workflow as well, with the hints of handle(): signals, queries and updates on it work.
 
     Args:
         queue: it runs on; None: `<class name lower>-queue`.

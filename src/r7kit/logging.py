@@ -41,7 +41,7 @@ class StdFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: `at` (UTC), `level`, `logger`, `message`, and `error` with the traceback if there is one."""
+    """One JSON object a line: `at` (UTC), `level`, `logger`, `message`, and `error` (a traceback) if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See `logging.Formatter`."""

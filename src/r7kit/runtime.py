@@ -19,14 +19,11 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol
 
-if TYPE_CHECKING:
-    from r7kit.operations import TaskOperation, TaskReply
-
-TaskReply: TypeAlias = TaskModel | Written | bool | None
-"""What an operation replies: a change Written (None: ConfirmTask found nothing), GetTask the task, the others a bool."""
-
+from r7kit.operations import ConfirmTask, CreateTask, DiscardTask, TaskOperation, TaskReply
+from r7kit.serializer import dumps
+from redflow.types import JsonData
 
 CARRIED_BYTES: Final = 16 * 1024
 """Up to this size a payload travels with the start too."""
@@ -277,6 +274,14 @@ class FlowRuntime(Protocol):
 class FlowEngine(Protocol):
     """What a client needs. Belongs to one event loop."""
 
+    async def connect(self) -> None:
+        """Make sure that the engine can be reached, before anything is written; costs nothing when it is connected.
+
+        Raises:
+            TemporalNotConnected: it can't.
+        """
+        ...
+
     async def start(self, order: StartOrder) -> FlowHandle:
         """Start a flow once.
 
@@ -377,7 +382,7 @@ def current_runtime() -> FlowRuntime:
     runtime = find_runtime()
     if runtime is None:
         raise RuntimeError(
-            "not inside a running flow: the methods of BaseTaskWorkflow, sleep() and act() work in handle() and what it "
-            "awaits; from outside use r7kit.tasks.get_task, watch, or submit_workflow"
+            "not inside a running flow: the methods of BaseTaskWorkflow, sleep() and act() work in handle() and what "
+            "it awaits; from outside use r7kit.tasks.get_task, watch, or submit_workflow"
         )
     return runtime

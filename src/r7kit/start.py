@@ -4,16 +4,16 @@
     2. start     the flow; id = task uuid, duplicates rejected   (kill here: the flow's first operation is 3)
     3. confirm   the record is permanent from now on             by the client, and by the flow itself, whoever is first
 
-A start that is certainly refused removes the record again. One of which nobody knows leaves it: either its flow confirms
-it, or it vanishes. The flow carries the operation id of step 1, and for small payloads the payload too, so that it can
-write the record itself if it is taken up only after those 60 seconds and the client died before step 3.
+A start that is certainly refused removes the record again. One that may have happened leaves it: either its flow
+confirms it, or it vanishes. The flow carries the operation id of step 1, and for small payloads the payload too, so
+that it can write the record itself if it is taken up only after those 60 seconds and the client died before step 3.
 """
 
 from __future__ import annotations
 
 import uuid as uuids
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from r7kit.config import current
 from r7kit.engines import current_engine
@@ -23,22 +23,24 @@ from r7kit.retry import RetryLike, check_retry
 from r7kit.runtime import FlowHandle, NewTask, StartOrder, StartRefusedError, find_runtime
 from r7kit.stores import current_store
 from redflow.domain.names import check_name
+from redflow.types import JsonData
 
 if TYPE_CHECKING:
     from r7kit.base_task_workflow import BaseTaskWorkflow
+
 
 async def start_flow(
     target: FlowTarget,
     args: tuple[object, ...],
     *,
-    payload: Mapping[str, Any] | None,
+    payload: Mapping[str, JsonData] | None,
     status: str,
     task_uuid: str | None,
     workflow_id: str | None,
     retry: RetryLike | None,
-    memo: Mapping[str, Any] | None,
-    search: Mapping[str, Any] | None,
-    options: Mapping[str, Any],
+    memo: Mapping[str, JsonData] | None,
+    search: Mapping[str, JsonData] | None,
+    options: Mapping[str, JsonData],
 ) -> tuple[FlowHandle, str]:
     """Start a flow from outside of flows; its handle and the uuid of its task. See `Starter.__call__`."""
     if find_runtime() is not None:
@@ -59,11 +61,12 @@ async def start_flow(
         retry=check_retry(retry),
         result_type=target.result_type,
         memo=_checked_mapping(memo, "memo"),
-        search=_checked_mapping(search, "search"),
+        search={} if search is None else dict(search),
         options=dict(options),
     )
     settings = current()
     engine = await current_engine(settings)
+    await engine.connect()
     store = await current_store(settings)
     await store.create(task.create())
     try:
@@ -90,7 +93,7 @@ def check_arguments(target: FlowTarget, args: tuple[object, ...]) -> None:
         raise TypeError(f"{target.name}.handle: {exc}") from None
 
 
-def _checked_mapping(value: Mapping[str, Any] | None, what: str) -> dict[str, Any]:
+def _checked_mapping(value: Mapping[str, JsonData] | None, what: str) -> dict[str, JsonData]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -111,15 +114,15 @@ class BoundStarter:
     async def __call__(
         self,
         *args: object,
-        payload: Mapping[str, Any] | None = None,
+        payload: Mapping[str, JsonData] | None = None,
         status: str = "new",
         uuid: str | None = None,
         queue: str | None = None,
         workflow_id: str | None = None,
         retry: RetryLike | None = None,
-        memo: Mapping[str, Any] | None = None,
-        search: Mapping[str, Any] | None = None,
-        **start_options: Any,
+        memo: Mapping[str, JsonData] | None = None,
+        search: Mapping[str, JsonData] | None = None,
+        **start_options: object,
     ) -> tuple[FlowHandle, str]:
         """Create the task and start the flow. Works any number of times, from any event loop.
 
@@ -166,4 +169,3 @@ class Starter:
     def __get__(self, instance: BaseTaskWorkflow | None, owner: type[BaseTaskWorkflow]) -> BoundStarter:
         """The start of the class."""
         return BoundStarter(owner)
-

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
 
 from r7kit.base_task_workflow import BaseTaskWorkflow
 from r7kit.durations import Seconds, timeout_s
 from r7kit.operations import changes_between, check_patch
+from redflow.types import JsonData
 
 
 class StatefulWorkflow(BaseTaskWorkflow):
@@ -23,9 +23,9 @@ class StatefulWorkflow(BaseTaskWorkflow):
         ...         return state["count"]
     """
 
-    _saved: dict[str, Any] | None = None
+    _saved: dict[str, JsonData] | None = None
 
-    async def load_state(self, *, timeout: Seconds | None = None) -> dict[str, Any]:
+    async def load_state(self, *, timeout: Seconds | None = None) -> dict[str, JsonData]:
         """Load the task; its payload, which is `self.payload` as well.
 
         Raises:
@@ -51,8 +51,8 @@ class StatefulWorkflow(BaseTaskWorkflow):
         self._saved = copy.deepcopy(self.payload)
 
     async def update_state(
-        self, changes: Mapping[str, Any] | None = None, /, *, timeout: Seconds | None = None, **more: Any
-    ) -> dict[str, Any]:
+        self, changes: Mapping[str, JsonData] | None = None, /, *, timeout: Seconds | None = None, **more: object
+    ) -> dict[str, JsonData]:
         """Set keys of the state and write them at once; what else changed stays to be saved.
 
         Args:

@@ -15,9 +15,9 @@ from r7kit.operations import (
     PatchTask,
     TaskExists,
     TaskOperation,
+    TaskReply,
 )
 from r7kit.records.store import RecordOptions, TaskStore
-from r7kit.runtime import TaskReply
 
 _stores: PerLoop[tuple[str, RecordOptions], TaskStore] = PerLoop(lambda key: TaskStore(*key), TaskStore.close)
 

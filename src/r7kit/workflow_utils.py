@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from r7kit.durations import Seconds, seconds
 from r7kit.registry import FlowLike, resolve
 from r7kit.retry import RetryLike
 from r7kit.runtime import FlowHandle, current_runtime
 from r7kit.start import start_flow
+from redflow.types import JsonData
 
 
 async def submit_workflow(
     wf: FlowLike,
     *args: object,
-    payload: Mapping[str, Any] | None = None,
+    payload: Mapping[str, JsonData] | None = None,
     status: str = "new",
     task_uuid: str | None = None,
-    memo: Mapping[str, Any] | None = None,
-    search: Mapping[str, Any] | None = None,
+    memo: Mapping[str, JsonData] | None = None,
+    search: Mapping[str, JsonData] | None = None,
     workflow_id: str | None = None,
     queue: str | None = None,
     retry: RetryLike | None = None,
-    workflow_kwargs: Mapping[str, Any] | None = None,
+    workflow_kwargs: Mapping[str, JsonData] | None = None,
 ) -> FlowHandle:
     """Create a task and start a flow for it.
 

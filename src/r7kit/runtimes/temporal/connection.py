@@ -1,0 +1,40 @@
+"""Connecting to Temporal."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+
+from r7kit.config import Settings
+from r7kit.exceptions import TemporalNotConnected
+from r7kit.runtimes.temporal.options import Keywords, TemporalOptions, temporal_options
+
+
+async def connect(settings: Settings, options: TemporalOptions | None = None) -> Client:
+    """A client of the server that the settings name.
+
+    Raises:
+        TemporalNotConnected: it can't be reached.
+    """
+    options = options or temporal_options()
+    converter = pydantic_data_converter
+    if options.payload_codec is not None:
+        converter = dataclasses.replace(converter, payload_codec=options.payload_codec)
+    arguments: Keywords = {
+        "namespace": settings.temporal_namespace,
+        "api_key": settings.temporal_api_key,
+        "tls": options.tls if options.tls is not None else settings.temporal_tls,
+        "data_converter": converter,
+        "interceptors": list(options.interceptors),
+        "plugins": list(options.plugins),
+        **options.client_options,
+    }
+    try:
+        return await Client.connect(settings.temporal_address, **arguments)
+    except RuntimeError as exc:  # what the SDK raises for everything that goes wrong here
+        raise TemporalNotConnected(
+            f"Temporal at {settings.temporal_address} can't be reached (namespace {settings.temporal_namespace!r}): "
+            f"{exc}"
+        ) from exc

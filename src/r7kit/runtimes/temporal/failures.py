@@ -1,0 +1,65 @@
+"""Errors on their way through Temporal: activities name them, flows get them back as themselves."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Mapping
+from typing import Final
+
+from temporalio import exceptions
+
+from r7kit.exceptions import NAMED_ERRORS, TaskAlreadyExistsError, TaskNotFoundError
+
+MESSAGE_CHARS: Final = 16 * 1024
+"""How much of an error's text goes into a history."""
+
+# What a stored error's name may become again; no other name is ever looked up.
+_BACK: Final[Mapping[str, type[Exception]]] = {
+    **NAMED_ERRORS,
+    "ValueError": ValueError,
+    "TypeError": TypeError,
+}
+
+
+def to_application_error(error: Exception) -> exceptions.ApplicationError | None:
+    """How an activity of ours fails with this error: never tried again; None: an error to be tried again."""
+    for name, cls in _BACK.items():
+        if isinstance(error, cls):
+            task_id = getattr(error, "task_id", "")
+            return exceptions.ApplicationError(shorten(str(error)), task_id, type=name, non_retryable=True)
+    return None
+
+
+def from_activity_error(error: exceptions.ActivityError) -> Exception | None:
+    """What the flow gets to see of a failed activity; None: the error itself."""
+    cause = error.cause
+    if isinstance(cause, exceptions.TimeoutError):
+        return builtins.TimeoutError(f"{error.activity_type} was not done in time")
+    name = cause.type if isinstance(cause, exceptions.ApplicationError) else None
+    if isinstance(cause, exceptions.ApplicationError) and name is not None and name in _BACK:
+        rebuilt = _BACK[name](cause.message)
+        if isinstance(rebuilt, TaskNotFoundError | TaskAlreadyExistsError) and cause.details:
+            rebuilt.task_id = str(cause.details[0])
+        return rebuilt
+    return None
+
+
+def shorten(text: str) -> str:
+    """A text that fits into a history."""
+    return text if len(text) <= MESSAGE_CHARS else f"{text[:MESSAGE_CHARS]}… ({len(text)} characters)"
+
+
+def fitting(error: Exception) -> Exception:
+    """The error, or one of the same name with a shorter text.
+
+    What is too large for a history could never be recorded, and the flow would be tried for ever.
+    """
+    try:
+        text = str(error)
+    except Exception:
+        text = "(an error without a readable text)"
+        return exceptions.ApplicationError(text, type=type(error).__name__).with_traceback(error.__traceback__)
+    if len(text) <= MESSAGE_CHARS:
+        return error
+    short = exceptions.ApplicationError(shorten(text), type=type(error).__name__)
+    return short.with_traceback(error.__traceback__)
