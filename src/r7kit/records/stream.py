@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -23,6 +24,7 @@ EventName = Literal["created", "patched", "deleted"]
 _BLOCK_MS: Final = 1000
 _AT_ONCE: Final = 500
 _PAUSE_S: Final = 0.5
+_ID: Final = re.compile(r"[0-9]{1,20}(-[0-9]{1,20})?")
 _EVENTS: Final[dict[str, EventName]] = {"created": "created", "patched": "patched", "deleted": "deleted"}
 
 
@@ -52,6 +54,17 @@ class TaskChange:
 def is_after(one: str, other: str) -> bool:
     """Whether a stream id is later than another."""
     return _place(one) > _place(other)
+
+
+def check_position(text: object) -> str:
+    """Return `text` if it is a place in a stream: the id of an entry, or "$".
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(text, str) or (text != "$" and _ID.fullmatch(text) is None):
+        raise ValueError(f'after must be the id of a change, such as "1700000000000-0", or "$", got {str(text)[:80]!r}')
+    return text
 
 
 class ChangeFeed:
@@ -85,7 +98,7 @@ class ChangeFeed:
             if not self._queues:
                 await self._stop()
 
-    async def history(self, since: str) -> AsyncIterator[TaskChange]:
+    async def history(self, since: str) -> AsyncGenerator[TaskChange, None]:
         """What the stream holds, in order.
 
         Args:
