@@ -1,0 +1,101 @@
+"""A worker in the test's own event loop, and looks at what its flows did."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from redis.asyncio import Redis
+from temporalio.client import Client, WorkflowHandle
+
+from r7kit import config
+from r7kit.base_task_workflow import BaseTaskWorkflow
+from r7kit.engines import close_engines, current_engine
+from r7kit.runtimes.temporal.engine import TemporalEngine
+from r7kit.stores import close_stores
+from r7kit.worker import R7Worker
+from redflow.types import JsonData
+
+Entry: TypeAlias = tuple[str, int, list[str], str]
+"""Of the stream: event, version, fields, status."""
+
+FLOWS = "tests.r7kit.temporal.flows"
+
+
+class Stage:
+    """A worker of one queue.
+
+    Args:
+        queue: its own.
+        package: what it serves.
+    """
+
+    def __init__(self, queue: str, package: str = FLOWS) -> None:
+        self.queue = queue
+        self._worker = R7Worker(package, queue=queue)
+        self._running: asyncio.Task[None] | None = None
+        self.redis: Redis = Redis.from_url(config.current().redis_url, decode_responses=True)
+
+    async def __aenter__(self) -> Stage:
+        self._running = asyncio.create_task(self._worker.run())
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.end_worker()
+        await self.redis.aclose()
+        await close_engines()
+        await close_stores()
+
+    async def end_worker(self) -> None:
+        """Drain the worker."""
+        running, self._running = self._running, None
+        if running is not None:
+            while not running.done():
+                self._worker.stop()
+                await asyncio.wait([running], timeout=0.1)
+            await running
+
+    async def client(self) -> Client:
+        """The Temporal client."""
+        engine = await current_engine()
+        assert isinstance(engine, TemporalEngine)
+        return await engine.client()
+
+    async def start(
+        self, flow: type[BaseTaskWorkflow], *args: object, payload: Mapping[str, JsonData] | None = None
+    ) -> tuple[WorkflowHandle[JsonData, JsonData], str]:
+        """Start a flow on this queue."""
+        handle, uuid = await flow.start(*args, payload=payload, queue=self.queue)
+        assert isinstance(handle, WorkflowHandle)
+        return handle, uuid
+
+    async def run(
+        self, flow: type[BaseTaskWorkflow], *args: object, payload: Mapping[str, JsonData] | None = None
+    ) -> JsonData:
+        """Start a flow on this queue; its result."""
+        handle, _ = await self.start(flow, *args, payload=payload)
+        return await handle.result()
+
+    async def record(self, uuid: str) -> dict[str, str]:
+        """The task's hash."""
+        return dict(await self.redis.hgetall(f"task:{uuid}"))  # type: ignore[misc]
+
+    async def entries(self, uuid: str) -> list[Entry]:
+        """What the stream says of a task."""
+        import json
+
+        rows = await self.redis.xrange(config.current().stream_default)
+        return [
+            (row["event"], int(row["ver"]), json.loads(row["fields"]), row["status"])
+            for _, row in rows
+            if row["uuid"] == uuid
+        ]
+
+    async def history(self, workflow_id: str) -> list[str]:
+        """The kinds of events in a flow's history."""
+        from temporalio.api.enums.v1 import EventType
+
+        client = await self.client()
+        history = await client.get_workflow_handle(workflow_id).fetch_history()
+        return [EventType.Name(event.event_type).removeprefix("EVENT_TYPE_") for event in history.events]
