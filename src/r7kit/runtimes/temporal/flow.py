@@ -114,7 +114,10 @@ class TemporalRuntime:
                 retry_policy=_TRIES,
             )
         except exceptions.ActivityError as error:
-            raise from_activity_error(error) or error from None
+            known = from_activity_error(error)
+            if known is None:
+                raise
+            raise known from None
         return reply
 
     async def run_child(self, call: ChildCall, *, timeout_s: float | None = None) -> object:
@@ -162,7 +165,10 @@ class TemporalRuntime:
                 retry_policy=_ACTIVITY_TRIES,
             )
         except exceptions.ActivityError as error:
-            raise from_activity_error(error) or error from error
+            known = from_activity_error(error)
+            if known is None:
+                raise
+            raise known from error
         return result
 
     async def sleep(self, seconds: float) -> None:
