@@ -6,7 +6,6 @@ Neither needs an engine: what an engine makes of a class or a function (a Tempor
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
@@ -71,6 +70,8 @@ def _define(cls: C, queue: str | None) -> C:
     handle = inspect.getattr_static(cls, "handle")
     if handle is BaseTaskWorkflow.__dict__["handle"] or not inspect.iscoroutinefunction(handle):
         raise TypeError(f"@taskflow: {cls.__qualname__} must have `async def handle(self, ...)`")
+    if "run" in vars(cls):
+        raise TypeError(f"@taskflow: {cls.__qualname__}.run is made from handle(); call yours something else")
     parameters = handle_signature(cls).parameters.values()
     for parameter in parameters:
         if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
@@ -85,8 +86,7 @@ def _define(cls: C, queue: str | None) -> C:
         result_type=hints.get("return"),
     )
     setattr(cls, FLOW_MARK, definition)
-    if _temporal_at_hand():
-        adopt_flow(definition)
+    adopt_flow(definition)
     if not config.is_frozen():  # a workflow sandbox's copies are not this process's flows
         register(definition)
     return cls
@@ -121,15 +121,8 @@ def activity(
             raise TypeError(f"@activity goes on a function, got {type(fn).__name__}")
         definition = ActivityDefinition(check_name(name or fn.__name__, what="activity name"), fn)
         setattr(fn, ACTIVITY_MARK, definition)
-        if _temporal_at_hand():
+        if "temporalio" in sys.modules:  # else the worker does it, when it has loaded it
             adopt_activity(definition)
         return fn
 
     return decorate if fn is None else decorate(fn)
-
-
-def _temporal_at_hand() -> bool:
-    """Whether temporalio is loaded, or installed and going to be used; importing it for nothing takes half a second."""
-    if config.is_frozen() or "temporalio" in sys.modules:
-        return True
-    return config.current().engine == "temporal" and importlib.util.find_spec("temporalio") is not None

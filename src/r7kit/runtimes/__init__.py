@@ -43,11 +43,33 @@ def engine_module(name: str) -> EngineModule:
     return found
 
 
-def adopt_flow(definition: FlowDefinition) -> None:
-    """Make a flow's class a Temporal workflow as well."""
-    from r7kit.runtimes.temporal.definition import define_workflow
+class TemporalAttribute:
+    """An attribute that makes a flow's class a Temporal workflow when Temporal first asks for it.
 
-    define_workflow(definition)
+    So `@taskflow` needs no temporalio, and the workflow sandbox, which imports a flow's module anew for every flow that
+    it runs, makes only the one that it needs.
+
+    Args:
+        definition: the flow.
+        name: of the attribute.
+    """
+
+    def __init__(self, definition: FlowDefinition, name: str) -> None:
+        self._definition = definition
+        self._name = name
+
+    def __get__(self, instance: object, owner: type) -> object:
+        """What stands there afterwards, on the flow's own class."""
+        from r7kit.runtimes.temporal.definition import define_workflow
+
+        define_workflow(self._definition)
+        return vars(self._definition.cls)[self._name]
+
+
+def adopt_flow(definition: FlowDefinition) -> None:
+    """Let a flow's class become a Temporal workflow as well, once it is used as one."""
+    for name in ("run", "__temporal_workflow_definition"):
+        setattr(definition.cls, name, TemporalAttribute(definition, name))
 
 
 def adopt_activity(definition: ActivityDefinition) -> None:

@@ -11,6 +11,7 @@ from temporalio import activity, workflow
 from r7kit import config
 from r7kit.registry import handle_hints
 from r7kit.runtime import ActivityDefinition, FlowDefinition, add_finder
+from r7kit.runtimes import TemporalAttribute
 from r7kit.runtimes.temporal.flow import TemporalRuntime, find_flow
 from redflow.types import JsonData
 
@@ -26,6 +27,7 @@ add_finder(find_flow)
 
 _SIGNATURE: Final = "__signature__"
 _RUN: Final = "run"
+_DEFINITION: Final = "__temporal_workflow_definition"
 
 
 class UserError(Exception, metaclass=ABCMeta):
@@ -47,8 +49,10 @@ def define_workflow(definition: FlowDefinition) -> None:
     `run` is made on each class: Temporal does not take an inherited one.
     """
     cls = definition.cls
-    if workflow_definition(cls) is not None:
+    if not isinstance(vars(cls).get(_RUN), TemporalAttribute):
         return
+    delattr(cls, _RUN)
+    delattr(cls, _DEFINITION)
     handle = inspect.getattr_static(cls, "handle")
 
     async def run(self: BaseTaskWorkflow, *args: object) -> object:
@@ -73,7 +77,7 @@ def define_activity(definition: ActivityDefinition) -> None:
 
 def workflow_definition(cls: object) -> JsonData:
     """Temporal's definition of a class, if it is its own; else None."""
-    found = getattr(cls, "__temporal_workflow_definition", None)
+    found = getattr(cls, _DEFINITION, None)
     return found if found is not None and found.cls is cls else None
 
 

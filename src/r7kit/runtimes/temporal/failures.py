@@ -26,7 +26,14 @@ def to_application_error(error: Exception) -> exceptions.ApplicationError | None
     for name, cls in _BACK.items():
         if isinstance(error, cls):
             task_id = getattr(error, "task_id", "")
-            return exceptions.ApplicationError(shorten(str(error)), task_id, type=name, non_retryable=True)
+            # An answer, not trouble: the flow decides what it means, and the worker's log need not show a stack.
+            return exceptions.ApplicationError(
+                shorten(str(error)),
+                task_id,
+                type=name,
+                non_retryable=True,
+                category=exceptions.ApplicationErrorCategory.BENIGN,
+            )
     return None
 
 

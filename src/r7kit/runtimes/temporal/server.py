@@ -133,6 +133,8 @@ class TemporalServer:
             "activities": [*task_activities(store), *found.activities],
             "activity_executor": threads,
             "workflow_runner": sandbox(options),
+            # How soon another worker takes over the flows of one that is gone.
+            "sticky_queue_schedule_to_start_timeout": timedelta(seconds=5),
             "graceful_shutdown_timeout": timedelta(seconds=plan.grace_s),
             **limits,
             **options.worker_options,
