@@ -52,7 +52,7 @@ class BaseTaskWorkflow:
     _marks: list[dict[str, JsonData]] | None = None
     """What the payload was when each open `state()` began, or was last written."""
 
-    async def handle(self) -> object:
+    async def handle(self, *args: JsonData, **kwargs: JsonData) -> object:
         """What the flow does; to be overridden, with parameters and a result of its own.
 
         Raises:

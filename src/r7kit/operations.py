@@ -170,7 +170,7 @@ class Written:
 TaskChange: TypeAlias = CreateTask | ConfirmTask | DiscardTask | PatchTask | DeleteTask
 TaskOperation: TypeAlias = TaskChange | GetTask | TaskExists
 TaskReply: TypeAlias = TaskModel | Written | bool | None
-"""The replies: to GetTask TaskModel, TaskExists and DiscardTask a bool, ConfirmTask Written or None, the rest Written."""
+"""The replies: GetTask gets a TaskModel, TaskExists and DiscardTask a bool, ConfirmTask None if there is no task."""
 
 OperationKind: TypeAlias = Literal["create", "confirm", "discard", "get", "exists", "patch", "delete"]
 

@@ -6,9 +6,9 @@ import builtins
 from collections.abc import Generator
 from typing import Final
 
+from r7kit.conversion import convert
 from r7kit.runtime import ChildCall
 from r7kit.runtimes.redflow.outcomes import named_cause
-from r7kit.runtimes.redflow.values import convert
 from redflow import WorkflowHandlerContext
 from redflow.client import RedflowClient
 from redflow.errors import CanceledError, RedflowError, TimeoutError, error_from_json

@@ -7,10 +7,11 @@ from collections.abc import Generator
 from typing import Final, NoReturn
 
 from r7kit.config import Settings
+from r7kit.conversion import convert
 from r7kit.exceptions import EngineFeatureError, TaskAlreadyExistsError
 from r7kit.runtime import FlowHandle, StartOrder, StartRefusedError
 from r7kit.runtimes.redflow.outcomes import named_cause
-from r7kit.runtimes.redflow.values import APP, attempts, convert, new_input, read_input
+from r7kit.runtimes.redflow.values import APP, attempts, new_input, read_input
 from redflow import create_client
 from redflow.client import RedflowClient
 from redflow.errors import ConnectionError, QueueFullError, RedflowError, TimeoutError

@@ -13,6 +13,7 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
+from r7kit.conversion import convert, convert_all
 from r7kit.exceptions import TaskAlreadyExistsError
 from r7kit.models import TaskModel
 from r7kit.operations import ConfirmTask, OperationKind, TaskOperation, TaskReply, Written, kind_of
@@ -24,8 +25,6 @@ from r7kit.runtimes.redflow.values import (
     ACTIVITY_PREFIX,
     FlowInput,
     attempts,
-    convert,
-    convert_all,
     hints_of,
     new_input,
 )
@@ -87,6 +86,8 @@ class RedflowRuntime:
         self._client = client
         self._activities = activities
         self._counts: Counter[str] = Counter()
+        # A retry of a flow is a new execution, as on Temporal: it sees none of the former attempt's steps.
+        self._execution = "" if ctx.run.attempt <= 1 else f"attempt-{ctx.run.attempt}/"
         self._past: dict[str, StepState] | None = None
         self._info = FlowInfo(
             engine="redflow",
@@ -183,18 +184,19 @@ class RedflowRuntime:
     def new_id(self) -> str:
         """A UUID made of the run's id and a number."""
         self._counts["id"] += 1
-        return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self._ctx.run.id}:{self._counts['id']}"))
+        name = f"{self._ctx.run.id}:{self._execution}{self._counts['id']}"
+        return str(uuid.uuid5(uuid.NAMESPACE_OID, name))
 
     def next_op(self) -> str:
-        """Run id and number."""
+        """Run id, execution and number."""
         self._counts["op"] += 1
-        return f"{self._ctx.run.id}:{self._counts['op']}"
+        return f"{self._ctx.run.id}:{self._execution}{self._counts['op']}"
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
     def _name(self, kind: str) -> str:
         self._counts["step " + kind] += 1
-        return f"{kind.rstrip()}-{self._counts['step ' + kind]}"
+        return f"{self._execution}{kind.rstrip()}-{self._counts['step ' + kind]}"
 
     def _child_input(self, call: ChildCall) -> JsonData:
         op = self._told.op if call.own is None else call.own.op

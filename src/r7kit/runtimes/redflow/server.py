@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from r7kit.config import Settings
+from r7kit.conversion import convert_all
 from r7kit.exceptions import EngineFeatureError
 from r7kit.records.store import TaskStore
 from r7kit.runtime import ActivityDefinition, FlowDefinition, WorkerPlan, bind_runtime, unbind_runtime
@@ -16,7 +17,6 @@ from r7kit.runtimes.redflow.renewal import keep_tasks
 from r7kit.runtimes.redflow.values import (
     ACTIVITY_PREFIX,
     APP,
-    convert_all,
     read_input,
     retry_delay_ms,
 )

@@ -6,10 +6,8 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
-import orjson
 from pydantic import TypeAdapter
 
 from r7kit.runtime import NewTask, RetryPolicy
@@ -92,34 +90,6 @@ def read_input(stored: object, run_id: str) -> FlowInput:
         return _INPUT.validate_python(stored)
     args = stored if isinstance(stored, list) else [] if stored is None or stored == {} else [stored]
     return FlowInput(run_id, f"start:{run_id}", args, payload={})
-
-
-def _make_adapter(hint: object) -> TypeAdapter[object]:
-    form: Any = hint  # reason: hints are known at run time only
-    return TypeAdapter(form)
-
-
-_adapter: Final = lru_cache(maxsize=1024)(_make_adapter)
-
-
-def convert(value: JsonData, hint: object | None) -> object:
-    """A JSON value as the declared type; None as hint leaves it as it is.
-
-    Raises:
-        ValueError: it does not fit.
-    """
-    if hint is None or hint is object or hint is inspect.Parameter.empty:
-        return value
-    try:
-        adapter = _adapter(hint)
-    except TypeError:  # the hint can't be hashed, such as a Literal of lists
-        adapter = _make_adapter(hint)
-    return adapter.validate_json(orjson.dumps(value))
-
-
-def convert_all(values: Sequence[JsonData], hints: Sequence[object]) -> list[object]:
-    """The arguments of a function as its declared types; more values than hints stay as they are."""
-    return [convert(value, hints[place] if place < len(hints) else None) for place, value in enumerate(values)]
 
 
 def hints_of(fn: Callable[..., object]) -> list[object]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -21,8 +21,10 @@ from r7kit.runtimes.temporal.options import Keywords
 
 if TYPE_CHECKING:
     from r7kit.base_task_workflow import BaseTaskWorkflow
+from r7kit.conversion import convert_all
 from r7kit.exceptions import TaskAlreadyExistsError
 from r7kit.operations import ConfirmTask, TaskOperation, TaskReply, check_payload, kind_of
+from r7kit.registry import definition_of
 from r7kit.runtime import ChildCall, FlowHandle, FlowInfo, RetryPolicy, StartRefusedError
 from r7kit.runtimes.temporal.child_handle import ChildHandle
 from r7kit.runtimes.temporal.failures import fitting, from_activity_error
@@ -92,7 +94,7 @@ class TemporalRuntime:
             await self.operate(self._confirmation())
         keeper = asyncio.create_task(self._keep_task())
         try:
-            return await flow.handle(*args)
+            return await flow.handle(*_typed(flow, args))
         except Exception as error:
             fit = fitting(error)
             if fit is error:
@@ -220,6 +222,14 @@ class TemporalRuntime:
             "id_reuse_policy": WorkflowIDReusePolicy.REJECT_DUPLICATE,
             "memo": {TASK_MEMO: task_memo(call.task_id, call.own, str(self._memo.get("op", "")))},
         }
+
+
+def _typed(flow: object, args: tuple[object, ...]) -> Sequence[object]:
+    """The arguments as handle() declares them. Temporal's converter does nothing where some were left to defaults."""
+    definition = definition_of(type(flow))
+    if definition is None or len(args) == len(definition.argument_types):
+        return args
+    return convert_all(args, definition.argument_types)
 
 
 def find_flow() -> TemporalRuntime | None:
