@@ -309,3 +309,26 @@ class Gathers(BaseTaskWorkflow):
 
 def utc(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+@activity
+async def slow() -> int:
+    await asyncio.sleep(1)
+    return temporal_activity.info().attempt
+
+
+@taskflow()
+class Drains(BaseTaskWorkflow):
+    async def handle(self) -> JsonData:
+        await self.patch_task({"payload": {"begun": True}})
+        return await act("slow", timeout=30)
+
+
+@taskflow()
+class Late(BaseTaskWorkflow):
+    async def handle(self) -> str:
+        try:
+            await self.child(Sleeps, queue=current_runtime().info.queue).run(10 * 86_400.0, timeout=timedelta(days=9))
+        except TimeoutError as error:
+            return type(error).__name__
+        return "in time"
