@@ -27,11 +27,14 @@ class RedflowEngine:
 
     Args:
         settings: where Redis is.
+
+    Attributes:
+        client: redflow's.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._client = create_client(app=APP, url=settings.redis_url)
+        self.client = create_client(app=APP, url=settings.redis_url)
 
     async def connect(self) -> None:
         """See that Redis can be reached.
@@ -39,7 +42,7 @@ class RedflowEngine:
         Raises:
             ConnectionError, ServerTooOldError: it can't be used.
         """
-        await self._client.get_run("run_00000000-0000-0000-0000-000000000000")
+        await self.client.get_run("run_00000000-0000-0000-0000-000000000000")
 
     async def start(self, order: StartOrder) -> FlowHandle:
         """Start a run; its idempotency key is the flow's id. See `r7kit.runtime.FlowEngine`."""
@@ -53,7 +56,7 @@ class RedflowEngine:
                 retry=order.retry,
                 memo=order.memo,
             )
-            run = await self._client.run_by_name(
+            run = await self.client.run_by_name(
                 order.flow_name,
                 told,
                 queue_override=order.queue,
@@ -74,11 +77,11 @@ class RedflowEngine:
                 raise refusal from TaskAlreadyExistsError(
                     f"a flow of the id {order.flow_id!r} was started before; choose another uuid or workflow_id"
                 )
-        return RedflowHandle(order.flow_id, run.id, order.result_type, self._client)
+        return RedflowHandle(order.flow_id, run.id, order.result_type, self.client)
 
     async def close(self) -> None:
         """Close its connections."""
-        await self._client.close()
+        await self.client.close()
 
 
 class RedflowHandle:
