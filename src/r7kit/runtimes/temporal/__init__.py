@@ -6,16 +6,18 @@ set_temporal_options(TemporalOptions(payload_codec=MyEncryption(), interceptors=
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 
 from r7kit.config import Settings
 from r7kit.runtime import FlowEngine, FlowServer
 
-if importlib.util.find_spec("temporalio") is None:
+try:
+    importlib.import_module("temporalio.workflow")
+except ImportError as exc:
     raise ImportError(
         "the engine `temporal` needs temporalio, which is not installed: pip install 'redflow[temporal]', or choose "
         'the other engine with configure(engine="redflow") or R7KIT_ENGINE=redflow'
-    )
+    ) from exc
 
 from r7kit.runtimes.temporal.options import TemporalOptions, set_temporal_options
 
