@@ -125,7 +125,7 @@ async def test_the_page_shows_a_task_live(task: str) -> None:
 async def test_a_browser_comes_back_where_it_was(task: str) -> None:
     store = await current_store()
     for number in range(3):
-        await store.patch(PatchTask(task, f"op{number}", TaskChanges(f"s{number}")))
+        await store.patch(PatchTask(task, f"patch{number}", TaskChanges(f"s{number}")))
     first = Visit(f"/tasks/{task}/changes")
     running = asyncio.ensure_future(first.run())
     await soon(lambda: len(first.events()) == 4, "what was")
