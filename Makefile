@@ -65,7 +65,7 @@ bench: venv
 
 # What talks to a server of the test's own; the rest (pure code, the command line on the embedded server, docs) would
 # only say the same again.
-ON_EACH_SERVER := tests/support tests/scripts tests/model tests/engines tests/faults
+ON_EACH_SERVER := tests/support tests/scripts tests/model tests/engines tests/faults tests/r7kit/records
 
 test: venv
 	REDFLOW_TEST_SERVER=bundled $(PYTEST) $(ARGS)

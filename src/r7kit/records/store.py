@@ -191,7 +191,7 @@ class TaskStore:
     def changes(self) -> ChangeFeed:
         """The changes of all tasks, as they happen."""
         if self._feed is None:
-            self._feed = ChangeFeed(self._connection.twin(), self.options.stream)
+            self._feed = ChangeFeed(self._connection, self.options.stream)
         return self._feed
 
     async def close(self) -> None:

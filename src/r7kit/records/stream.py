@@ -71,7 +71,7 @@ class ChangeFeed:
     """One blocking reader for all who watch in this event loop, however many they are.
 
     Args:
-        connection: its own; the reader blocks on it.
+        connection: to read what was; shared with others.
         stream: key of the stream.
     """
 
@@ -115,9 +115,8 @@ class ChangeFeed:
                 return
 
     async def close(self) -> None:
-        """Stop reading and close the connection."""
+        """Stop reading."""
         await self._stop()
-        await self._connection.close()
 
     async def _stop(self) -> None:
         reader, self._reader, self._position = self._reader, None, None
@@ -130,15 +129,19 @@ class ChangeFeed:
         return as_text(as_list(newest[0])[0]) if newest else "0-0"
 
     async def _read(self) -> None:
-        while True:
-            try:
-                await self._read_once()
-            except RedflowError as exc:
-                log.warning("the stream %s can't be read, trying again: %s", self._stream, exc)
-                await asyncio.sleep(_PAUSE_S)
+        blocking = self._connection.twin()  # whoever shared it would wait for the stream
+        try:
+            while True:
+                try:
+                    await self._read_once(blocking)
+                except RedflowError as exc:
+                    log.warning("the stream %s can't be read, trying again: %s", self._stream, exc)
+                    await asyncio.sleep(_PAUSE_S)
+        finally:
+            await blocking.close()
 
-    async def _read_once(self) -> None:
-        reply = await self._connection.read(
+    async def _read_once(self, blocking: Connection) -> None:
+        reply = await blocking.read(
             "XREAD", "COUNT", _AT_ONCE, "BLOCK", _BLOCK_MS, "STREAMS", self._stream, self._position or "0-0"
         )
         if reply is None:

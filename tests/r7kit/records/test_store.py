@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from redis.exceptions import OutOfMemoryError
 
 from r7kit.exceptions import TaskAlreadyExistsError, TaskNotFoundError
 from r7kit.operations import (
@@ -22,8 +25,9 @@ from r7kit.operations import (
 )
 from r7kit.records.store import RecordOptions, TaskStore
 from r7kit.stores import perform
-from redflow.errors import RedflowError
+from redflow.errors import QueueFullError, RedflowError
 from tests.r7kit.records.raw import Raw
+from tests.support.servers import ServerOptions, ServerProcess
 from tests.support.world import soon
 
 
@@ -325,6 +329,37 @@ async def test_a_record_that_another_program_broke_is_a_value_error(store: TaskS
     await raw.redis.hset(f"task:{task_id}", "payload.bad", "pickle:gANLAS4=")
     with pytest.raises(ValueError, match=r"payload 'bad' of the task record: not a stored value"):
         await store.get(GetTask(task_id))
+
+
+async def fill(raw: Raw) -> None:
+    """Until the server takes nothing more."""
+    for size in (100_000, 1000):
+        for number in itertools.count():
+            try:
+                await raw.redis.set(f"filler-{size}-{number}", "x" * size)
+            except OutOfMemoryError:
+                break
+
+
+async def test_a_full_server_refuses_changes_whole_and_lets_go_of_tasks(
+    private_server: Callable[[ServerOptions], ServerProcess], task_id: str
+) -> None:
+    server = private_server(ServerOptions(maxmemory=8_000_000))
+    store, raw = TaskStore(server.url), Raw(server.url, "task_events")
+    await create(store, task_id, a=1)
+    await fill(raw)
+    with pytest.raises(QueueFullError):
+        await store.patch(patch(task_id, "op1", a=2))
+    before = await raw.record(task_id)
+    events = await raw.events()
+    with pytest.raises(QueueFullError):
+        await store.create(CreateTask(task_id + "-other", "op"))
+    assert await raw.record(task_id) == before
+    assert await raw.events() == events
+    await store.delete(DeleteTask(task_id, "end", 0))
+    assert not await raw.record(task_id)
+    await store.close()
+    await raw.close()
 
 
 def test_a_cluster_is_refused_at_once() -> None:

@@ -16,12 +16,12 @@ from temporalio.service import RPCError
 from r7kit import config
 from r7kit.engines import close_engines, current_engine
 from r7kit.exceptions import EngineFeatureError
-from r7kit.operations import START_TTL_S, CreateTask
+from r7kit.operations import START_TTL_S, CreateTask, DeleteTask
 from r7kit.runtimes.redflow.engine import RedflowEngine
 from r7kit.runtimes.redflow.values import read_input
 from r7kit.runtimes.temporal.engine import TemporalEngine
 from r7kit.stores import close_stores, current_store
-from r7kit.tasks import get_task
+from r7kit.tasks import get_task, watch
 from redflow.types import ListRunsParams
 from tests.r7kit.records.raw import Raw
 from tests.r7kit.redflow import flows
@@ -233,6 +233,20 @@ def test_a_second_event_loop_works(either: str, prefix: str, tmp_path: Path) -> 
 
     with worker(prefix, tmp_path / "worker.log") as program:
         assert [asyncio.run(use(program)) for _ in range(3)] == [8, 8, 8]
+
+
+async def test_an_acl_of_the_keys_that_are_used_is_enough(
+    redflow: None, private_server: Callable[[ServerOptions], ServerProcess], prefix: str
+) -> None:
+    stream = config.current().stream_default
+    keys = f"~task:* ~{stream} ~{prefix}* resetchannels &{prefix}*"
+    server = private_server(ServerOptions(users=(f"app on >s3cret {keys} +@all -@dangerous -@admin",)))
+    config.configure(redis_url=server.url.replace("redis://", "redis://app:s3cret@"))
+    async with World(prefix, FLOWS):
+        handle, uuid = await flows.Doubles.start(payload={"input": 3}, queue=prefix)
+        assert await handle.result() == 6
+        await (await current_store()).delete(DeleteTask(uuid, "end"))
+        assert [change.event async for change in watch(uuid)] == ["created", "patched", "deleted"]
 
 
 @pytest.fixture(autouse=True)
