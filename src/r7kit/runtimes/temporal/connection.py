@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
+import gc
+import time
+from typing import Final
 
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -10,6 +14,19 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from r7kit.config import Settings
 from r7kit.exceptions import TemporalNotConnected
 from r7kit.runtimes.temporal.options import Keywords, TemporalOptions, temporal_options
+
+_SETTLE_S: Final = 0.1
+
+
+@atexit.register
+def _settle() -> None:
+    """Let the threads of temporalio's core come to rest before the interpreter is taken down.
+
+    One that waits for the interpreter's lock at that moment, to drop a finished call, aborts the process: exit code 134
+    after all work was done. It gets the lock here.
+    """
+    gc.collect()
+    time.sleep(_SETTLE_S)
 
 
 async def connect(settings: Settings, options: TemporalOptions | None = None) -> Client:
