@@ -59,7 +59,7 @@ def test_errors_are_those_of_the_code() -> None:
 
 
 def test_limits_are_those_of_the_code() -> None:
-    limits = {what: most for what, most in rows(section(REFERENCE, "## Limits"))}
+    limits = dict(rows(section(REFERENCE, "## Limits")))
     assert limits["payload keys and attributes in one operation"] == f"{MAX_FIELDS:,}"
     assert limits["JSON of one value"].startswith(f"{MAX_VALUE_BYTES // 2**20} MiB")
     assert limits["payload that travels with a start, for workers that take more than a minute"] == (

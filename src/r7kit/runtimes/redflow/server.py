@@ -106,7 +106,10 @@ class RedflowServer:
                 result = await flow.cls().handle(*convert_all(told.args, flow.argument_types))
                 return to_json(result, what=f"result of {flow.name}")
             except Exception as error:
-                raise _explained(error) from error.__cause__
+                explained = _explained(error)
+                if explained is error:
+                    raise
+                raise explained from error
             finally:
                 unbind_runtime(token)
 
