@@ -28,7 +28,7 @@ PAGE = """<!doctype html>
 <pre id="payload"></pre>
 <ol id="changes"></ol>
 <script>
-  const source = new EventSource("/tasks/{uuid}/changes");
+  const source = new EventSource(location.pathname + "/changes");
   const show = (event) => {{
     const told = JSON.parse(event.data);
     document.getElementById("status").textContent = told.status;

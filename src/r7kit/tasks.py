@@ -15,6 +15,7 @@ from r7kit.operations import GetTask, check_task_id
 from r7kit.records.store import TaskStore
 from r7kit.records.stream import TaskChange, check_position, is_after
 from r7kit.stores import current_store
+from redflow.errors import ConnectionError
 
 __all__ = ["TaskChange", "act", "get_task", "watch"]
 
@@ -70,7 +71,7 @@ async def watch(task_id: str, *, after: str | None = None) -> AsyncIterator[Task
         check_position(after)
     store = await current_store()
     since = await _beginning(store, task_id) if after is None else after
-    async with store.changes().subscribe() as coming:
+    async with store.changes().subscribe(task_id) as coming:
         if since != "$":
             async with aclosing(store.changes().history(since)) as past:
                 async for change in past:
@@ -86,7 +87,7 @@ async def watch(task_id: str, *, after: str | None = None) -> AsyncIterator[Task
                 if await _gone(store, task_id):
                     return
                 continue
-            if change.uuid != task_id or (since != "$" and not is_after(change.id, since)):
+            if since != "$" and not is_after(change.id, since):
                 continue
             yield change
             if change.event == "deleted":
@@ -104,3 +105,5 @@ async def _gone(store: TaskStore, task_id: str) -> bool:
         return not (await store.get(GetTask(task_id, []))).exists
     except TaskNotFoundError:
         return True
+    except ConnectionError:  # nobody knows; the reader waits for the server, too
+        return False

@@ -78,23 +78,26 @@ class ChangeFeed:
     def __init__(self, connection: Connection, stream: str) -> None:
         self._connection = connection
         self._stream = stream
-        self._queues: set[asyncio.Queue[TaskChange]] = set()
+        self._queues: dict[str, set[asyncio.Queue[TaskChange]]] = {}
         self._reader: asyncio.Task[None] | None = None
         self._position: str | None = None
 
     @asynccontextmanager
-    async def subscribe(self) -> AsyncIterator[asyncio.Queue[TaskChange]]:
-        """A queue of every change from now on; nothing that happens after the block is entered is missed."""
+    async def subscribe(self, task_id: str) -> AsyncIterator[asyncio.Queue[TaskChange]]:
+        """A queue of a task's changes from now on; nothing that happens after the block is entered is missed."""
         queue: asyncio.Queue[TaskChange] = asyncio.Queue()
         if self._position is None:
             self._position = await self._last_id()
-        self._queues.add(queue)
+        queues = self._queues.setdefault(task_id, set())
+        queues.add(queue)
         if self._reader is None:
             self._reader = asyncio.get_running_loop().create_task(self._read())
         try:
             yield queue
         finally:
-            self._queues.discard(queue)
+            queues.discard(queue)
+            if not queues:
+                self._queues.pop(task_id, None)
             if not self._queues:
                 await self._stop()
 
@@ -150,7 +153,7 @@ class ChangeFeed:
             self._position = as_text(as_list(entry)[0])
             change = _change(entry)
             if change is not None:
-                for queue in self._queues:
+                for queue in self._queues.get(change.uuid, ()):
                     queue.put_nowait(change)
 
 

@@ -370,7 +370,7 @@ def test_a_cluster_is_refused_at_once() -> None:
 async def test_the_change_feed_gives_history_and_what_comes(store: TaskStore, task_id: str) -> None:
     await create(store, task_id)
     feed = store.changes()
-    async with feed.subscribe() as changes, feed.subscribe() as other:
+    async with feed.subscribe(task_id) as changes, feed.subscribe(task_id) as other:
         await store.patch(patch(task_id, "op1", a=1))
         assert (await changes.get()).ver == 2
         assert (await other.get()).fields == ["payload.a"]
@@ -378,7 +378,7 @@ async def test_the_change_feed_gives_history_and_what_comes(store: TaskStore, ta
 
 
 async def test_the_feed_passes_over_what_others_put_into_the_stream(store: TaskStore, raw: Raw, task_id: str) -> None:
-    async with store.changes().subscribe() as changes:
+    async with store.changes().subscribe(task_id) as changes:
         await raw.redis.xadd(store.options.stream, {"hello": "world"})
         await create(store, task_id)
         assert (await changes.get()).event == "created"
@@ -386,6 +386,6 @@ async def test_the_feed_passes_over_what_others_put_into_the_stream(store: TaskS
 
 async def test_the_reader_ends_with_its_last_watcher(store: TaskStore) -> None:
     feed = store.changes()
-    async with feed.subscribe():
+    async with feed.subscribe("any"):
         assert feed._reader is not None
     await soon(lambda: feed._reader is None, "the reader has ended")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
@@ -13,7 +13,9 @@ from r7kit.operations import CreateTask, DeleteTask, PatchTask, TaskChanges
 from r7kit.records.store import TaskStore
 from r7kit.records.stream import TaskChange
 from r7kit.stores import close_stores, current_store
+from redflow.errors import ConnectionError
 from tests.r7kit.records.raw import Raw
+from tests.support.servers import ServerOptions, ServerProcess
 from tests.support.world import soon
 
 
@@ -117,6 +119,30 @@ async def test_a_watcher_ends_when_the_task_expires(
         seen.append(change.event)
         await raw.redis.delete(f"task:{task_id}")
     assert seen == ["created"]
+
+
+async def test_a_watcher_sees_what_happens_after_an_outage(
+    private_server: Callable[[ServerOptions], ServerProcess], task_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "_LOOK_EVERY_S", 0.05)
+    server = private_server(ServerOptions(appendonly=True))
+    config.configure(redis_url=server.url)
+    store = await current_store()
+    store._connection._patience_s = 0.2  # else each look takes 3 seconds
+    await create(store, task_id)
+    changes = tasks.watch(task_id)
+    assert (await anext(changes)).event == "created"
+    coming = asyncio.ensure_future(anext(changes))
+    await soon(lambda: bool(store.changes()._queues), "the watcher has subscribed")
+    server.kill()
+    with pytest.raises(ConnectionError):
+        await patch(store, task_id, 1)
+    assert not coming.done()
+    server.start()
+    await patch(store, task_id, 1)
+    assert (await coming).status == "s1"
+    await store.delete(DeleteTask(task_id, "op-end"))
+    assert [change.event async for change in changes] == ["deleted"]
 
 
 async def test_watching_what_is_not_there(task_id: str) -> None:

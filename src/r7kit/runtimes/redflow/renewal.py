@@ -11,7 +11,7 @@ from r7kit.records.store import TaskStore
 from r7kit.runtimes.redflow.values import read_input
 from redflow.client import RedflowClient
 from redflow.errors import RedflowError
-from redflow.types import ListRunsParams, RunStatus
+from redflow.types import ListRunsParams, RunState, RunStatus
 
 log = logging.getLogger("r7kit")
 
@@ -33,8 +33,17 @@ async def keep_tasks(
         try:
             async for task_ids in _tasks(client, names):
                 await (await store()).renew(task_ids)
-        except (RedflowError, ValueError) as error:
+        except RedflowError as error:
             log.warning("the lives of tasks were not renewed, trying again: %s", error)
+
+
+def _task_of(run: RunState) -> str | None:
+    """The task of a run; None if its input is none of ours."""
+    try:
+        return read_input(run["input"], run["id"]).task_id
+    except ValueError as error:
+        log.debug("run %s has no task: %s", run["id"], error)
+        return None
 
 
 async def _tasks(client: RedflowClient, flows: list[str]) -> AsyncIterator[list[str]]:
@@ -45,7 +54,7 @@ async def _tasks(client: RedflowClient, flows: list[str]) -> AsyncIterator[list[
             while True:
                 page = await client.list_runs(ListRunsParams(status, flow, cursor, _PAGE, "asc"))
                 states = [await client.get_run(run["id"]) for run in page]
-                yield [read_input(state["input"], state["id"]).task_id for state in states if state is not None]
+                yield [task for state in states if state is not None and (task := _task_of(state)) is not None]
                 if len(page) < _PAGE:
                     break
                 cursor = page[-1]["id"]

@@ -10,6 +10,7 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
+from r7kit.operations import check_task_id
 from r7kit.runtime import NewTask, RetryPolicy
 from r7kit.serializer import to_json
 from redflow.types import JsonData, JsonValue
@@ -85,9 +86,14 @@ def read_input(stored: object, run_id: str) -> FlowInput:
     Args:
         stored: the run's input.
         run_id: the uuid of the task where the input names none.
+
+    Raises:
+        ValueError: it looks like ours but is not.
     """
     if isinstance(stored, dict) and isinstance(stored.get("task_id"), str) and isinstance(stored.get("op"), str):
-        return _INPUT.validate_python(stored)
+        told = _INPUT.validate_python(stored)
+        check_task_id(told.task_id)
+        return told
     args = stored if isinstance(stored, list) else [] if stored is None or stored == {} else [stored]
     return FlowInput(run_id, f"start:{run_id}", args, payload={})
 
