@@ -43,6 +43,6 @@ def test_bad_arguments() -> None:
         ({"concurrency": True}, ValueError),
     ):
         with pytest.raises(error, match=next(iter(arguments))):
-            R7Worker("tests", **arguments)  # type: ignore[arg-type]
+            R7Worker("tests", **arguments)
     with pytest.raises(ValueError, match="package"):
         R7Worker("")

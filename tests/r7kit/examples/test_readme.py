@@ -23,7 +23,7 @@ from tests.support.temporal import TemporalProcess
 PAGE = "docs/r7kit/index.md"
 RUSSIAN = "docs/r7kit/index.ru.md"
 
-CONTRACT = '''
+CONTRACT = """
 @taskflow(queue="producer-queue")
 class ProducerWorkflow(BaseTaskWorkflow):
     async def handle(self) -> int:
@@ -34,7 +34,7 @@ class ProducerWorkflow(BaseTaskWorkflow):
         await self.patch_task({"status": "done", "payload": {"mathematic": {"input": x, "result": res}}})
         await self.delete_task(ttl=10)
         return res
-'''
+"""
 
 
 def programs(page: str) -> list[Block]:

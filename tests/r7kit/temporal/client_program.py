@@ -32,7 +32,6 @@ async def main() -> None:
     if told["die_at"] == "started":
         TaskStore.confirm = die  # type: ignore[method-assign, assignment]
     await Child.start(uuid=told["uuid"], payload={"given": 1}, queue=told["queue"])
-    print("started", flush=True)
 
 
 if __name__ == "__main__":

@@ -103,8 +103,7 @@ class Misses(BaseTaskWorkflow):
             try:
                 await work()
             except TaskNotFoundError as error:
-                assert error.task_id == self.task_id
-                seen.append(type(error).__name__)
+                seen.append(f"{type(error).__name__} {error.task_id == self.task_id}")
         assert not await self.exists()
         assert (await self.get_task()).deleted_at is not None
         return seen

@@ -77,8 +77,8 @@ def takes() -> list[Take]:
     ]
 
 
-async def record(directory: Path) -> int:
-    """Run everything and write the histories; their number."""
+async def record(directory: Path) -> None:
+    """Run everything and write the histories."""
     async with Stage("histories") as stage:
         for number, take in enumerate(takes()):
             handle, _ = await take.flow.start(
@@ -95,7 +95,6 @@ async def record(directory: Path) -> int:
             path = directory / f"{number:02}-{take.flow.__name__}.json"
             text = json.dumps({"id": handle.id, **history}, separators=(",", ":"), sort_keys=True)
             path.write_text(text + "\n", "utf-8")
-    return len(takes())
 
 
 def main() -> None:
@@ -104,7 +103,7 @@ def main() -> None:
     directory.mkdir(parents=True, exist_ok=True)
     with ServerProcess(selected_kind()) as server, TemporalProcess() as temporal:
         config.configure(redis_url=server.url, temporal_address=temporal.address)
-        print(asyncio.run(record(directory)), "histories")
+        asyncio.run(record(directory))
 
 
 if __name__ == "__main__":

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 from typing import TypeAlias
 
 from redis.asyncio import Redis
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowHandle
 
 from r7kit import config
@@ -79,23 +81,21 @@ class Stage:
 
     async def record(self, uuid: str) -> dict[str, str]:
         """The task's hash."""
-        return dict(await self.redis.hgetall(f"task:{uuid}"))  # type: ignore[misc]
+        fields = await self.redis.hgetall(f"task:{uuid}")
+        return {str(name): str(value) for name, value in fields.items()}
 
     async def entries(self, uuid: str) -> list[Entry]:
         """What the stream says of a task."""
-        import json
-
         rows = await self.redis.xrange(config.current().stream_default)
+        changes = [{str(name): str(value) for name, value in (fields or {}).items()} for _, fields in rows or []]
         return [
-            (row["event"], int(row["ver"]), json.loads(row["fields"]), row["status"])
-            for _, row in rows
-            if row["uuid"] == uuid
+            (change["event"], int(change["ver"]), json.loads(change["fields"]), change["status"])
+            for change in changes
+            if change["uuid"] == uuid
         ]
 
     async def history(self, workflow_id: str) -> list[str]:
         """The kinds of events in a flow's history."""
-        from temporalio.api.enums.v1 import EventType
-
         client = await self.client()
         history = await client.get_workflow_handle(workflow_id).fetch_history()
         return [EventType.Name(event.event_type).removeprefix("EVENT_TYPE_") for event in history.events]

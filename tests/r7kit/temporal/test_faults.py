@@ -6,7 +6,7 @@ import asyncio
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,12 +56,12 @@ async def ended(process: subprocess.Popen[bytes]) -> int:
 
 
 @pytest.fixture
-async def own_redis(
+def own_redis(
     private_server: Callable[[ServerOptions], ServerProcess], temporal: TemporalProcess, settings: config.Settings
-) -> AsyncIterator[ServerProcess]:
+) -> ServerProcess:
     server = private_server(ServerOptions(appendonly=True))
     config.configure(redis_url=server.url, temporal_address=temporal.address)
-    yield server
+    return server
 
 
 async def test_redis_away_for_30_seconds_fails_no_flow(own_redis: ServerProcess, prefix: str) -> None:
@@ -145,7 +145,9 @@ async def test_sigterm_drains_and_exits_0(
         await takes_work(log)
         handle, uuid = await stage.start(flows.Drains)
         await eventually(lambda: stage.record(uuid), "a flow in its activity", until=lambda r: "payload.begun" in r)
-        await eventually(handle.describe, "a pending activity", until=lambda d: bool(d.raw_description.pending_activities))
+        await eventually(
+            handle.describe, "a pending activity", until=lambda d: bool(d.raw_description.pending_activities)
+        )
         process.send_signal(signal.SIGTERM)
         assert await ended(process) == 0
     assert "finishing what runs" in log.read_text("utf-8")

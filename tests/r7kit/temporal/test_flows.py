@@ -94,7 +94,7 @@ async def test_a_flow_may_be_retried(stage: Stage) -> None:
 
 async def test_named_errors_arrive_as_themselves(stage: Stage) -> None:
     handle, uuid = await stage.start(flows.Misses)
-    assert await handle.result() == ["TaskNotFoundError"] * 4
+    assert await handle.result() == ["TaskNotFoundError True"] * 4
     assert [entry[0] for entry in await stage.entries(uuid)] == ["created", "deleted"]
     # A missing task is no trouble of Redis: nothing was tried twice.
     assert (await stage.history(uuid)).count("ACTIVITY_TASK_STARTED") == 8
@@ -160,7 +160,7 @@ async def test_activities(stage: Stage) -> None:
 
 
 async def test_children(stage: Stage) -> None:
-    handle, uuid = await stage.start(flows.Parent)
+    handle, _ = await stage.start(flows.Parent)
     own, taken, cause, late, keys = await handle.result()
     assert (taken, late) == (True, True)
     assert "the child breaks" in cause
