@@ -331,3 +331,32 @@ class Late(BaseTaskWorkflow):
         except TimeoutError as error:
             return type(error).__name__
         return "in time"
+
+
+class Unreadable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@taskflow()
+class Impossible(BaseTaskWorkflow):
+    async def handle(self, how: str) -> object:
+        large = "x" * 3_000_000
+        match how:
+            case "result":
+                return large
+            case "patch":
+                await self.patch_task({"payload": {"large": large}})
+            case "child":
+                await self.child(Child, queue=current_runtime().info.queue).run(large)
+            case "activity":
+                await act("named-one", large)
+            case "object":
+                return object()
+            case "exit":
+                raise SystemExit(3)
+            case "base":
+                raise BaseException("base")
+            case "unreadable":
+                raise Unreadable
+        return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Mapping
 from typing import TypeAlias
 
@@ -31,16 +32,21 @@ class Stage:
     Args:
         queue: its own.
         package: what it serves.
+        name: for ids of the test's own; None: the queue.
+        served: whether the queue has a worker elsewhere.
     """
 
-    def __init__(self, queue: str, package: str = FLOWS) -> None:
+    def __init__(self, queue: str, package: str = FLOWS, *, name: str | None = None, served: bool = False) -> None:
         self.queue = queue
+        self.name = name or queue
+        self._served = served
         self._worker = R7Worker(package, queue=queue)
         self._running: asyncio.Task[None] | None = None
         self.redis: Redis = Redis.from_url(config.current().redis_url, decode_responses=True)
 
     async def __aenter__(self) -> Stage:
-        self._running = asyncio.create_task(self._worker.run())
+        if not self._served:
+            self._running = asyncio.create_task(self._worker.run())
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -99,3 +105,42 @@ class Stage:
         client = await self.client()
         history = await client.get_workflow_handle(workflow_id).fetch_history()
         return [EventType.Name(event.event_type).removeprefix("EVENT_TYPE_") for event in history.events]
+
+
+class _TellingWorker(R7Worker):
+    """Tells another thread when it takes work."""
+
+    def __init__(self, package: str, *, queue: str) -> None:
+        super().__init__(package, queue=queue)
+        self.ready = threading.Event()
+
+    def _ready(self) -> None:
+        self.ready.set()
+
+
+class WorkerThread:
+    """A worker for the tests of a whole session, in a thread and event loop of its own.
+
+    Args:
+        queue: it serves.
+    """
+
+    def __init__(self, queue: str) -> None:
+        self._worker = _TellingWorker(FLOWS, queue=queue)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="r7kit-test-worker")
+
+    def start(self) -> None:
+        """Start it with the settings that hold now; return when it takes work."""
+        self._thread.start()
+        assert self._worker.ready.wait(40), "the worker does not start"
+
+    def end(self) -> None:
+        """Drain it."""
+        while self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._worker.stop)
+            self._thread.join(0.1)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._worker.run())

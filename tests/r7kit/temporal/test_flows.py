@@ -10,6 +10,7 @@ from temporalio.client import WorkflowFailureError, WorkflowQueryFailedError
 from temporalio.exceptions import ApplicationError, CancelledError
 
 from r7kit.workflow_utils import submit_workflow
+from redflow.errors import PayloadTooLargeError
 from redflow.types import JsonData
 from tests.r7kit.temporal import flows
 from tests.r7kit.temporal.stage import Stage
@@ -179,7 +180,7 @@ async def test_patches_at_once_lose_nothing(stage: Stage) -> None:
 
 async def test_a_flow_started_by_another_sdk_has_an_empty_task(stage: Stage) -> None:
     client = await stage.client()
-    id_ = f"{stage.queue}-by-name"
+    id_ = f"{stage.name}-by-name"
     assert await client.execute_workflow("Child", args=["k"], id=id_, task_queue=stage.queue) == id_
     record = await stage.record(id_)
     assert (record["uuid"], record["payload.k"]) == (id_, f'json:"{id_}"')
@@ -190,8 +191,8 @@ async def test_submit_by_name_and_path(stage: Stage) -> None:
     by_name = await submit_workflow("Child", queue=stage.queue)
     assert await by_name.result() == by_name.id
     path = "tests.r7kit.temporal.flows.Child"
-    by_path = await submit_workflow(path, "k", queue=stage.queue, workflow_id=f"{stage.queue}-w", task_uuid=stage.queue)
-    assert (by_path.id, await by_path.result()) == (f"{stage.queue}-w", stage.queue)
+    by_path = await submit_workflow(path, "k", queue=stage.queue, workflow_id=f"{stage.name}-w", task_uuid=stage.name)
+    assert (by_path.id, await by_path.result()) == (f"{stage.name}-w", stage.name)
 
 
 async def test_search_attributes_and_memo(stage: Stage) -> None:
@@ -211,3 +212,38 @@ async def test_a_canceled_flow_ends(stage: Stage) -> None:
     with pytest.raises(WorkflowFailureError) as caught:
         await handle.result()
     assert isinstance(caught.value.cause, CancelledError)
+
+
+@pytest.mark.parametrize(
+    ("how", "kind"),
+    [
+        ("result", "PayloadTooLargeError"),
+        ("patch", "PayloadTooLargeError"),
+        ("child", "PayloadTooLargeError"),
+        ("activity", "PayloadTooLargeError"),
+        ("object", "PydanticSerializationError"),
+        ("exit", "SystemExit"),
+        ("base", "BaseException"),
+        ("unreadable", "Unreadable"),
+    ],
+)
+async def test_what_no_history_can_hold_fails_the_flow_and_not_the_worker(stage: Stage, how: str, kind: str) -> None:
+    handle, _ = await stage.start(flows.Impossible, how)
+    with pytest.raises(WorkflowFailureError) as caught:
+        await handle.result()
+    assert isinstance(caught.value.cause, ApplicationError)
+    assert caught.value.cause.type == kind
+
+
+async def test_too_large_arguments_are_refused_at_the_start(stage: Stage) -> None:
+    with pytest.raises(PayloadTooLargeError):
+        await flows.Child.start("x" * 3_000_000, queue=stage.queue, uuid=f"{stage.name}-uuid")
+    assert await stage.record(f"{stage.name}-uuid") == {}
+
+
+async def test_wrong_arguments_of_another_sdk_fail_the_flow(stage: Stage) -> None:
+    client = await stage.client()
+    calls: list[list[object]] = [["no number"], [], [1, 2, 3]]
+    for number, arguments in enumerate(calls):
+        with pytest.raises(WorkflowFailureError):
+            await client.execute_workflow("Waits", args=arguments, id=f"{stage.name}-{number}", task_queue=stage.queue)

@@ -43,7 +43,7 @@ async def run_client(stage: Stage, uuid: str, die_at: str) -> int:
 
 
 async def test_a_client_killed_before_its_flow_leaves_a_record_that_vanishes(stage: Stage) -> None:
-    uuid = f"{stage.queue}-uuid"
+    uuid = f"{stage.name}-uuid"
     assert await run_client(stage, uuid, "created") == -signal.SIGKILL
     assert 0 < await stage.redis.ttl(f"task:{uuid}") <= 60
     # The same start once more, with the record still there: one task, and its flow.
@@ -55,7 +55,7 @@ async def test_a_client_killed_before_its_flow_leaves_a_record_that_vanishes(sta
 
 
 async def test_a_client_killed_after_its_flow_started_leaves_a_whole_task(stage: Stage) -> None:
-    uuid = f"{stage.queue}-uuid"
+    uuid = f"{stage.name}-uuid"
     assert await run_client(stage, uuid, "started") == -signal.SIGKILL
     client = await stage.client()
     assert await client.get_workflow_handle(uuid).result() == uuid
@@ -63,16 +63,16 @@ async def test_a_client_killed_after_its_flow_started_leaves_a_whole_task(stage:
     assert (await stage.record(uuid))["payload.given"] == "json:1"
 
 
-async def test_a_flow_taken_up_late_writes_its_record_itself(stage: Stage) -> None:
-    uuid = f"{stage.queue}-uuid"
-    await stage.end_worker()
-    assert await run_client(stage, uuid, "started") == -signal.SIGKILL
-    assert await stage.redis.delete(f"task:{uuid}", f"task:{uuid}:ops") == 2  # as Redis does after 60 seconds
-    async with Stage(stage.queue):
-        client = await stage.client()
+async def test_a_flow_taken_up_late_writes_its_record_itself(own_stage: Stage) -> None:
+    uuid = f"{own_stage.name}-uuid"
+    await own_stage.end_worker()
+    assert await run_client(own_stage, uuid, "started") == -signal.SIGKILL
+    assert await own_stage.redis.delete(f"task:{uuid}", f"task:{uuid}:ops") == 2  # as Redis does after 60 seconds
+    async with Stage(own_stage.queue):
+        client = await own_stage.client()
         assert await client.get_workflow_handle(uuid).result() == uuid
-        assert (await stage.record(uuid))["payload.given"] == "json:1"
-        assert await stage.redis.ttl(f"task:{uuid}") > 60
+        assert (await own_stage.record(uuid))["payload.given"] == "json:1"
+        assert await own_stage.redis.ttl(f"task:{uuid}") > 60
 
 
 async def test_a_taken_uuid_is_refused_and_its_task_stays_as_it_is(stage: Stage) -> None:
@@ -85,10 +85,10 @@ async def test_a_taken_uuid_is_refused_and_its_task_stays_as_it_is(stage: Stage)
 
 
 async def test_a_taken_workflow_id_is_refused_and_leaves_no_task(stage: Stage) -> None:
-    id_ = f"{stage.queue}-id"
+    id_ = f"{stage.name}-id"
     first, uuid = await flows.Child.start(queue=stage.queue, workflow_id=id_)
     assert await first.result() == uuid
-    second = f"{stage.queue}-second"
+    second = f"{stage.name}-second"
     with pytest.raises(TaskAlreadyExistsError, match=id_):
         await flows.Child.start(queue=stage.queue, workflow_id=id_, uuid=second)
     with pytest.raises(TaskNotFoundError):
@@ -96,25 +96,25 @@ async def test_a_taken_workflow_id_is_refused_and_leaves_no_task(stage: Stage) -
     assert [entry[0] for entry in await stage.entries(second)] == ["created", "deleted"]
 
 
-async def test_a_second_start_does_not_take_the_record_from_a_running_flow(stage: Stage) -> None:
+async def test_a_second_start_does_not_take_the_record_from_a_running_flow(own_stage: Stage) -> None:
     """The second start of the same content may find the record and lose the race for the flow."""
-    uuid = f"{stage.queue}-uuid"
-    await stage.end_worker()  # so that nobody confirms but the clients
+    uuid = f"{own_stage.name}-uuid"
+    await own_stage.end_worker()  # so that nobody confirms but the clients
     outcomes = await asyncio.gather(
-        *(flows.Child.start(queue=stage.queue, uuid=uuid, payload={"given": 1}) for _ in range(8)),
+        *(flows.Child.start(queue=own_stage.queue, uuid=uuid, payload={"given": 1}) for _ in range(8)),
         return_exceptions=True,
     )
     refused = [outcome for outcome in outcomes if isinstance(outcome, TaskAlreadyExistsError)]
     assert len(refused) == 7, outcomes
-    assert (await stage.record(uuid))["payload.given"] == "json:1"
-    async with Stage(stage.queue):
-        client = await stage.client()
+    assert (await own_stage.record(uuid))["payload.given"] == "json:1"
+    async with Stage(own_stage.queue):
+        client = await own_stage.client()
         assert await client.get_workflow_handle(uuid).result() == uuid
-    assert [entry[0] for entry in await stage.entries(uuid)] == ["created", "patched"]
+    assert [entry[0] for entry in await own_stage.entries(uuid)] == ["created", "patched"]
 
 
 async def test_a_refusal_of_the_server_deletes_the_record(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    uuid = f"{stage.queue}-uuid"
+    uuid = f"{stage.name}-uuid"
     with pytest.raises(RPCError) as caught:
         await flows.Child.start(queue=stage.queue, uuid=uuid, search={"NoSuchAttribute": 1})
     assert caught.value.status is RPCStatusCode.INVALID_ARGUMENT
@@ -122,7 +122,7 @@ async def test_a_refusal_of_the_server_deletes_the_record(stage: Stage, monkeypa
 
 
 async def test_a_lost_reply_leaves_the_record_to_its_flow(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    uuid = f"{stage.queue}-uuid"
+    uuid = f"{stage.name}-uuid"
     start = Client.start_workflow
 
     async def lost(*args: object, **kwargs: object) -> None:

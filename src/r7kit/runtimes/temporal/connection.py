@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import atexit
-import dataclasses
 import gc
 import time
 from typing import Final
 
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 
 from r7kit.config import Settings
 from r7kit.exceptions import TemporalNotConnected
+from r7kit.runtimes.temporal.converter import data_converter
 from r7kit.runtimes.temporal.options import Keywords, TemporalOptions, temporal_options
 
 _SETTLE_S: Final = 0.1
@@ -36,14 +35,11 @@ async def connect(settings: Settings, options: TemporalOptions | None = None) ->
         TemporalNotConnected: it can't be reached.
     """
     options = options or temporal_options()
-    converter = pydantic_data_converter
-    if options.payload_codec is not None:
-        converter = dataclasses.replace(converter, payload_codec=options.payload_codec)
     arguments: Keywords = {
         "namespace": settings.temporal_namespace,
         "api_key": settings.temporal_api_key,
         "tls": options.tls if options.tls is not None else settings.temporal_tls,
-        "data_converter": converter,
+        "data_converter": data_converter(options.payload_codec),
         "interceptors": list(options.interceptors),
         "plugins": list(options.plugins),
         **options.client_options,

@@ -21,6 +21,7 @@ from r7kit.config import Settings
 from r7kit.exceptions import TaskAlreadyExistsError, TemporalNotConnected
 from r7kit.runtime import FlowHandle, StartOrder, StartRefusedError
 from r7kit.runtimes.temporal.connection import connect
+from r7kit.runtimes.temporal.failures import too_large
 from r7kit.runtimes.temporal.flow import temporal_retry
 from r7kit.runtimes.temporal.memo import TASK_MEMO, task_memo
 from r7kit.runtimes.temporal.options import Keywords
@@ -97,7 +98,7 @@ class TemporalEngine:
                 ) from error
             raise
         except Exception as error:  # the arguments can't be converted: nothing was sent
-            raise StartRefusedError() from error
+            raise StartRefusedError() from (too_large(error) or error)
 
     async def close(self) -> None:
         """Let go of the client; Temporal's has nothing to close."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 from collections.abc import Mapping
 from typing import Final
@@ -9,6 +10,8 @@ from typing import Final
 from temporalio import exceptions
 
 from r7kit.exceptions import NAMED_ERRORS, TaskAlreadyExistsError, TaskNotFoundError
+from r7kit.runtimes.temporal.converter import TOO_LARGE
+from redflow.errors import PayloadTooLargeError
 
 MESSAGE_CHARS: Final = 16 * 1024
 """How much of an error's text goes into a history."""
@@ -16,6 +19,7 @@ MESSAGE_CHARS: Final = 16 * 1024
 # What a stored error's name may become again; no other name is ever looked up.
 _BACK: Final[Mapping[str, type[Exception]]] = {
     **NAMED_ERRORS,
+    TOO_LARGE: PayloadTooLargeError,
     "ValueError": ValueError,
     "TypeError": TypeError,
 }
@@ -37,8 +41,17 @@ def to_application_error(error: Exception) -> exceptions.ApplicationError | None
     return None
 
 
-def from_activity_error(error: exceptions.ActivityError) -> Exception | None:
-    """What the flow gets to see of a failed activity; None: the error itself."""
+def too_large(error: BaseException | None) -> PayloadTooLargeError | None:
+    """The error as redflow names it, if it says that something is too large for a history."""
+    if isinstance(error, exceptions.ApplicationError) and error.type == TOO_LARGE:
+        return PayloadTooLargeError(error.message)
+    return None
+
+
+def from_activity_error(error: exceptions.FailureError) -> Exception | None:
+    """What the flow gets to see of a failed activity, or of one that could not be called; None: the error itself."""
+    if not isinstance(error, exceptions.ActivityError):
+        return too_large(error)
     cause = error.cause
     if isinstance(cause, exceptions.TimeoutError):
         return builtins.TimeoutError(f"{error.activity_type} was not done in time")
@@ -56,17 +69,19 @@ def shorten(text: str) -> str:
     return text if len(text) <= MESSAGE_CHARS else f"{text[:MESSAGE_CHARS]}… ({len(text)} characters)"
 
 
-def fitting(error: Exception) -> Exception:
-    """The error, or one of the same name with a shorter text.
+def fitting(error: BaseException) -> BaseException:
+    """What a flow fails with: the error, or one of the same name that Temporal can record.
 
-    What is too large for a history could never be recorded, and the flow would be tried for ever.
+    A text that is too large for a history could never be recorded, and the flow would be tried for ever. SystemExit and
+    its like would take the worker along.
     """
+    if isinstance(error, asyncio.CancelledError | GeneratorExit) or type(error).__module__.startswith("temporalio."):
+        return error
     try:
         text = str(error)
     except Exception:
         text = "(an error without a readable text)"
-        return exceptions.ApplicationError(text, type=type(error).__name__).with_traceback(error.__traceback__)
-    if len(text) <= MESSAGE_CHARS:
+    if isinstance(error, Exception) and len(text) <= MESSAGE_CHARS and not text.startswith("(an error without"):
         return error
     short = exceptions.ApplicationError(shorten(text), type=type(error).__name__)
     return short.with_traceback(error.__traceback__)

@@ -27,7 +27,7 @@ from r7kit.operations import ConfirmTask, TaskOperation, TaskReply, check_payloa
 from r7kit.registry import definition_of
 from r7kit.runtime import ChildCall, FlowHandle, FlowInfo, RetryPolicy, StartRefusedError
 from r7kit.runtimes.temporal.child_handle import ChildHandle
-from r7kit.runtimes.temporal.failures import fitting, from_activity_error
+from r7kit.runtimes.temporal.failures import fitting, from_activity_error, too_large
 from r7kit.runtimes.temporal.memo import TASK_MEMO, task_memo
 from r7kit.runtimes.temporal.wire import ACTIVITY_OF, REPLY_OF, encode
 
@@ -95,7 +95,7 @@ class TemporalRuntime:
         keeper = asyncio.create_task(self._keep_task())
         try:
             return await flow.handle(*_typed(flow, args))
-        except Exception as error:
+        except BaseException as error:
             fit = fitting(error)
             if fit is error:
                 raise
@@ -115,7 +115,7 @@ class TemporalRuntime:
                 schedule_to_close_timeout=_delta(timeout_s),
                 retry_policy=_TRIES,
             )
-        except exceptions.ActivityError as error:
+        except (exceptions.ActivityError, exceptions.ApplicationError) as error:
             known = from_activity_error(error)
             if known is None:
                 raise
@@ -131,6 +131,8 @@ class TemporalRuntime:
                 parent_close_policy=ParentClosePolicy.TERMINATE,
                 **self._child_options(call, timeout_s),
             )
+        except exceptions.ApplicationError as error:
+            raise too_large(error) or error from None
         except exceptions.ChildWorkflowError as error:
             if isinstance(error.cause, exceptions.TimeoutError):
                 raise builtins.TimeoutError(
@@ -148,6 +150,8 @@ class TemporalRuntime:
                 parent_close_policy=ParentClosePolicy.ABANDON,
                 **self._child_options(call, timeout_s),
             )
+        except exceptions.ApplicationError as error:
+            raise StartRefusedError() from (too_large(error) or error)
         except exceptions.WorkflowAlreadyStartedError as error:
             raise StartRefusedError() from TaskAlreadyExistsError(
                 f"a flow of the id {error.workflow_id!r} was started before; choose another id_"
@@ -166,7 +170,7 @@ class TemporalRuntime:
                 start_to_close_timeout=_delta(timeout_s) or _ACTIVITY_TRY,
                 retry_policy=_ACTIVITY_TRIES,
             )
-        except exceptions.ActivityError as error:
+        except (exceptions.ActivityError, exceptions.ApplicationError) as error:
             known = from_activity_error(error)
             if known is None:
                 raise
