@@ -10,7 +10,7 @@ import pytest
 
 from r7kit.base_task_workflow import BaseTaskWorkflow
 from r7kit.decorators import activity, taskflow
-from r7kit.registry import resolve
+from r7kit.registry import FLOW_MARK, register, resolve
 from r7kit.workflow_utils import sleep
 from tests.r7kit.temporal import flows
 
@@ -72,6 +72,7 @@ def test_queues_and_names() -> None:
     assert resolve(flows.MyFlow, "mine").queue == "mine"
     assert resolve(flows.Child).queue == "child-queue"
     assert resolve("Unknown").queue == "unknown-queue"
+    register(flows.MyFlow.__dict__[FLOW_MARK])  # other tests have a flow of this name; the last one counts
     assert resolve("MyFlow").queue == "producer-queue"
     path = resolve("tests.r7kit.temporal.flows.MyFlow")
     assert (path.name, path.queue, path.result_type) == ("MyFlow", "producer-queue", int)

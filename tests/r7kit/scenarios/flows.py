@@ -225,6 +225,46 @@ class Acts(BaseTaskWorkflow):
         return seen
 
 
+@activity
+async def takes_long(key: str) -> None:
+    await count(key)
+    await asyncio.sleep(60)
+
+
+@taskflow(queue="scenarios")
+class ActsTooLong(BaseTaskWorkflow):
+    async def handle(self, key: str) -> dict[str, Any]:
+        try:
+            await act("takes_long", key, timeout=0.3)
+        except TimeoutError:
+            await sleep(0.2)
+            return {"timed out": True, "tries": int(await act("count", key)) - 1}
+        return {}
+
+
+@taskflow(queue="scenarios")
+class ActsElsewhere(BaseTaskWorkflow):
+    async def handle(self, queue: str) -> list[Any]:
+        seen: list[Any] = [await act("plain_line", Line("ink", 4), queue=queue)]
+        try:
+            await act("refuses", queue=queue)
+        except ValueError as error:
+            seen.append(str(error))
+        return seen
+
+
+@taskflow(queue="scenarios")
+class StartsOneThatFails(BaseTaskWorkflow):
+    async def handle(self, queue: str) -> list[bool]:
+        handle, task = await self.child("Fails", queue=queue).start(payload={"for": "it"})
+        try:
+            await handle.result()
+        except Exception as error:
+            await sleep(0.2)
+            return [task == handle.id, "Fails" in str(error) or "Child Workflow" in str(error)]
+        return []
+
+
 @taskflow(queue="scenarios")
 class Sleeps(BaseTaskWorkflow):
     async def handle(self, seconds: float) -> int:

@@ -194,6 +194,22 @@ async def test_activities(world: World, prefix: str) -> None:
     assert seen.outcome == {"plain": 42, "refused": "not this way", "broken": True, "tries": 4}
 
 
+async def test_an_activity_that_takes_too_long(world: World) -> None:
+    seen = await world.play(flows.ActsTooLong, world.queue)
+    assert seen.outcome == {"timed out": True, "tries": 3}
+
+
+async def test_an_activity_of_another_queue(world: World) -> None:
+    async with World(f"{world.queue}-other"):
+        seen = await world.play(flows.ActsElsewhere, f"{world.queue}-other")
+    assert seen.outcome == [8, "not this way"]
+
+
+async def test_a_started_child_that_fails(world: World) -> None:
+    seen = await world.play(flows.StartsOneThatFails, world.queue)
+    assert seen.outcome == [True, True]
+
+
 async def test_a_flow_sleeps(world: World) -> None:
     seen = await world.play(flows.Sleeps, 0.05)
     assert seen.outcome == 3
