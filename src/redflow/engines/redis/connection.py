@@ -120,7 +120,6 @@ class Connection:
             QueueFullError: the server is out of memory.
             RedflowError: the server refused the verb.
         """
-
         keys = (base,) if isinstance(base, str) else base
 
         async def once() -> Reply:
