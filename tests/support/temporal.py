@@ -17,6 +17,9 @@ from tests.support.servers import GUARDIAN, _free_port
 
 START_TIMEOUT_S = 40.0
 
+OTHER_NAMESPACE = "other"
+"""A namespace that the servers have beside `default`."""
+
 
 def temporal_binary() -> Path:
     """The dev server's program, from the development environment."""
@@ -96,6 +99,7 @@ class TemporalProcess:
     def _launch(self) -> None:
         command = [str(temporal_binary()), "server", "start-dev", "--headless", "--ip", "127.0.0.1"]
         command += ["--port", str(self._port), "--log-level", "error"]
+        command += ["--namespace", OTHER_NAMESPACE]
         if self._durable:
             command += ["--db-filename", str(self._directory / "temporal.db")]
         for name, kind in (("R7Note", "Keyword"), ("R7Count", "Int")):

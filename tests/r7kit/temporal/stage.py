@@ -34,13 +34,22 @@ class Stage:
         package: what it serves.
         name: for ids of the test's own; None: the queue.
         served: whether the queue has a worker elsewhere.
+        concurrency: of the worker.
     """
 
-    def __init__(self, queue: str, package: str = FLOWS, *, name: str | None = None, served: bool = False) -> None:
+    def __init__(
+        self,
+        queue: str,
+        package: str = FLOWS,
+        *,
+        name: str | None = None,
+        served: bool = False,
+        concurrency: int | None = None,
+    ) -> None:
         self.queue = queue
         self.name = name or queue
         self._served = served
-        self._worker = R7Worker(package, queue=queue)
+        self._worker = R7Worker(package, queue=queue, concurrency=concurrency)
         self._running: asyncio.Task[None] | None = None
         self.redis: Redis = Redis.from_url(config.current().redis_url, decode_responses=True)
 

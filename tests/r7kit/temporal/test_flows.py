@@ -14,6 +14,7 @@ from redflow.errors import PayloadTooLargeError
 from redflow.types import JsonData
 from tests.r7kit.temporal import flows
 from tests.r7kit.temporal.stage import Stage
+from tests.support.world import eventually
 
 EVERYTHING: JsonData = {
     "int": 42,
@@ -147,8 +148,12 @@ async def test_signals_queries_updates_and_activities(stage: Stage) -> None:
     handle, uuid = await stage.start(flows.Talks)
     assert await handle.query("said") == [uuid]
     await handle.signal("say", "one")
+
+    async def said() -> JsonData:
+        return await handle.query("said")
+
+    await eventually(said, "the word", until=lambda words: words == [uuid, "one"])
     assert await handle.execute_update("ask", "why") == 1
-    assert await handle.query("said") == [uuid, "one"]
     await handle.signal("say", "end")
     assert await handle.result() == ["one", "end", "HI"]
     assert {"payload.one", "payload.asked", "payload.end"} <= set(await stage.record(uuid))

@@ -43,7 +43,7 @@ _TRIES: Final = TemporalRetryPolicy(
     maximum_attempts=150,
 )
 _ACTIVITY_TRY: Final = timedelta(minutes=10)
-_ACTIVITY_TRIES: Final = TemporalRetryPolicy(maximum_attempts=3)
+_ACTIVITY_TRIES: Final = TemporalRetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_attempts=3)
 
 
 class _Keeping:
