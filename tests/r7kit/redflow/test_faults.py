@@ -71,7 +71,7 @@ async def test_a_killed_worker_is_taken_over_and_nothing_is_doubled(
 ) -> None:
     with worker(prefix, tmp_path / "first.log") as first:
         await first.says("takes work")
-        started = [await flows.Counts.start(40, 0.02, queue=prefix) for _ in range(4)]
+        started = [await flows.Counts.start(60, 0.03, queue=prefix) for _ in range(4)]
 
         async def half_way() -> bool:
             return all([len(await raw.events(uuid)) > 6 for _, uuid in started])
@@ -79,15 +79,15 @@ async def test_a_killed_worker_is_taken_over_and_nothing_is_doubled(
         await eventually(half_way, "flows that are at it")
         first.kill()
     for _, uuid in started:
-        assert len(await raw.events(uuid)) < 42, "killed too late to mean anything"
+        assert len(await raw.events(uuid)) < 62, "killed too late to mean anything"
     with worker(prefix, tmp_path / "second.log"):
         for handle, uuid in started:
-            assert await handle.result() == 40
+            assert await handle.result() == 60
             events = await raw.events(uuid)
-            assert [event["ver"] for event in events] == list(range(1, 43))
+            assert [event["ver"] for event in events] == list(range(1, 63))
             task = await get_task(uuid)
-            assert task.payload == {"last": 39} | {f"n{number}": number for number in range(40)}
-            assert (task.status, task.ver) == ("done", 42)
+            assert task.payload == {"last": 59} | {f"n{number}": number for number in range(60)}
+            assert (task.status, task.ver) == ("done", 62)
 
 
 async def test_redis_away_fails_no_flow(
@@ -200,11 +200,11 @@ async def test_a_flow_taken_up_after_its_record_vanished_writes_it_again(redflow
 
 
 async def test_the_task_of_a_sleeping_flow_stays_alive(redflow: None, raw: Raw, prefix: str) -> None:
-    config.configure(task_ttl=1)
+    config.configure(task_ttl=3)
     async with World(prefix, FLOWS):
-        handle, uuid = await flows.SleepsLong.start(3, payload={"given": "still here"}, queue=prefix)
+        handle, uuid = await flows.SleepsLong.start(5, payload={"given": "still here"}, queue=prefix)
         assert await handle.result() == "still here"
-        assert 0 < await raw.ttl_s(uuid) <= 1
+        assert 0 < await raw.ttl_s(uuid) <= 3
 
 
 async def test_temporals_functions_are_refused_by_name(redflow: None, prefix: str) -> None:
