@@ -43,7 +43,7 @@ LOG_FORMATS: Final = ("std", "json")
 _MAX_SECONDS: Final = 10 * 365 * 86_400
 _YES: Final = ("1", "true", "on", "yes")
 _NO: Final = ("0", "false", "off", "no", "")
-_REDIS_SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster", "embedded")
+_REDIS_SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel", "embedded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +270,11 @@ def _redis_url(value: object, label: str) -> str:
     if not _is_text(value):
         raise ValueError(f"{label} must be a Redis URL, got {_kind(value)}")
     scheme = value.partition("://")[0] if "://" in value else ""
+    if scheme == "redis+cluster":
+        raise ValueError(
+            f"{label} must not be a Redis Cluster: a task's record and its stream change in one step, which needs one "
+            "primary; give a single server or a Sentinel"
+        )
     if scheme not in _REDIS_SCHEMES:
         raise ValueError(f"{label} must start with one of {', '.join(f'{s}://' for s in _REDIS_SCHEMES)}")
     if scheme in ("redis", "rediss"):

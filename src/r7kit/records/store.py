@@ -219,7 +219,7 @@ class TaskStore:
         try:
             return as_list(await self._connection.call(script, keys, args))
         except RedflowError as exc:
-            if "CROSSSLOT" in str(exc):
+            if "CROSSSLOT" in str(exc) or "hash to the same slot" in str(exc):  # redis-py takes the code away
                 raise RedflowError(_NO_CLUSTER.format(self._connection.address)) from exc
             raise
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from redis.exceptions import OutOfMemoryError
 
+from r7kit import config
 from r7kit.exceptions import TaskAlreadyExistsError, TaskNotFoundError
 from r7kit.operations import (
     START_TTL_S,
@@ -365,6 +366,21 @@ async def test_a_full_server_refuses_changes_whole_and_lets_go_of_tasks(
 def test_a_cluster_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match=r"Redis Cluster.*one primary"):
         TaskStore("redis+cluster://:secret@localhost:7000")
+    with pytest.raises(ValueError, match=r"redis_url must not be a Redis Cluster.*one primary") as refused:
+        config.configure(redis_url="redis+cluster://:secret@localhost:7000")
+    assert "secret" not in str(refused.value)
+
+
+async def test_a_node_of_a_cluster_is_refused_too(
+    private_server: Callable[[ServerOptions], ServerProcess], task_id: str
+) -> None:
+    server = private_server(ServerOptions(config=("cluster-enabled yes",)))
+    store, raw = TaskStore(server.url), Raw(server.url, "task_events")
+    await raw.redis.execute_command("CLUSTER", "ADDSLOTS", *range(16384))  # type: ignore[no-untyped-call]
+    with pytest.raises(RedflowError, match=r"is a Redis Cluster.*one primary"):
+        await create(store, task_id)
+    await store.close()
+    await raw.close()
 
 
 async def test_the_change_feed_gives_history_and_what_comes(store: TaskStore, task_id: str) -> None:
