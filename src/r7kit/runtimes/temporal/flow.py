@@ -94,14 +94,22 @@ class TemporalRuntime:
             await self.operate(self._confirmation())
         keeper = asyncio.create_task(self._keep_task())
         try:
-            return await flow.handle(*_typed(flow, args))
-        except BaseException as error:
+            result: object = await flow.handle(*_typed(flow, args))
+        except Exception as error:
+            await _canceled(keeper)
             fit = fitting(error)
             if fit is error:
                 raise
             raise fit from None
-        finally:
+        except BaseException as error:
+            # An eviction from the worker's cache, or the flow's cancellation: nothing may be awaited here.
             keeper.cancel()
+            fit = fitting(error)
+            if fit is error:
+                raise
+            raise fit from None
+        await _canceled(keeper)
+        return result
 
     async def operate(self, operation: TaskOperation, *, timeout_s: float | None = None) -> TaskReply:
         """An operation is an activity; see `r7kit.runtime.FlowRuntime`."""
@@ -234,6 +242,12 @@ def _typed(flow: object, args: tuple[object, ...]) -> Sequence[object]:
     if definition is None or len(args) == len(definition.argument_types):
         return args
     return convert_all(args, definition.argument_types)
+
+
+async def _canceled(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait for its end, so that its timer is canceled before the flow ends, with any SDK version."""
+    task.cancel()
+    await asyncio.wait([task])
 
 
 def find_flow() -> TemporalRuntime | None:
