@@ -199,6 +199,10 @@ class StartRefusedError(Exception):
     task_in_use: bool = False
 
 
+class WorkAbandonedError(RuntimeError):
+    """A worker that was stopped could not finish or cancel what ran; another worker will do it again."""
+
+
 class FlowHandle(Protocol):
     """A flow that was started."""
 
@@ -332,6 +336,9 @@ class FlowServer(Protocol):
             plan: what to serve.
             stop: set by a signal handler of the same event loop.
             ready: called once, when work is taken.
+
+        Raises:
+            WorkAbandonedError: something that runs neither ends nor can be canceled.
         """
         ...
 

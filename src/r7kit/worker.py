@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from r7kit import config
 from r7kit.config import Settings
 from r7kit.discovery import Contents, discover, discovering
 from r7kit.logging import setup_if_unset
-from r7kit.runtime import FlowServer, WorkerPlan
+from r7kit.runtime import FlowServer, WorkAbandonedError, WorkerPlan
 from r7kit.runtimes import engine_module
 from redflow.domain.names import check_name
 
@@ -67,6 +68,7 @@ class R7Worker:
         self.concurrency = concurrency
         self._given = config.checked(redis_url=redis_url, temporal_address=temporal_address, engine=engine)
         self._stop: asyncio.Event | None = None
+        self._owns_process = False
 
     def start(self) -> None:
         """Serve until SIGTERM or SIGINT, then finish what runs within the grace period and return.
@@ -81,10 +83,16 @@ class R7Worker:
         if discovering():
             log.debug("not started: %s is being imported for a worker", self.package)
             return
+        self._owns_process = True
         asyncio.run(self.run())
 
     async def run(self) -> None:
-        """Serve inside a running event loop; see `start`. Signals are handled in the main thread only."""
+        """Serve inside a running event loop; see `start`. Signals are handled in the main thread only.
+
+        Raises:
+            WorkAbandonedError: it was stopped, and something that runs neither ends nor can be canceled. (`start` ends
+                the process then.)
+        """
         setup_if_unset()
         settings = config.current(self._given)
         server = engine_module(settings.engine).open_server(settings)
@@ -100,7 +108,16 @@ class R7Worker:
         self._announce(server, plan, contents, settings)
         self._stop = stop = asyncio.Event()
         with _stopped_by_signals(asyncio.get_running_loop(), self._signalled):
-            await server.serve(plan, stop, self._ready)
+            try:
+                await server.serve(plan, stop, self._ready)
+            except WorkAbandonedError as error:
+                log.warning("worker of queue %r: %s; another worker will take it over", self.queue, error)
+                if not self._owns_process:
+                    raise
+                # What hangs would keep the event loop from being closed, and so the process from ending.
+                logging.shutdown()
+                sys.stdout.flush()
+                os._exit(0)
         log.info("worker of queue %r stopped", self.queue)
 
     def stop(self) -> None:

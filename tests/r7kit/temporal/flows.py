@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import enum
+import logging
+import socket
 from datetime import UTC, datetime, timedelta
 
 from pydantic import BaseModel
@@ -360,3 +362,18 @@ class Impossible(BaseTaskWorkflow):
             case "unreadable":
                 raise Unreadable
         return None
+
+
+@activity
+def hangs() -> None:
+    """Waits for ever, in a way that nobody can interrupt."""
+    logging.getLogger("r7kit.tests").warning("it hangs")
+    one, other = socket.socketpair()
+    one.recv(1)
+    other.close()
+
+
+@taskflow()
+class Hangs(BaseTaskWorkflow):
+    async def handle(self) -> None:
+        await act("hangs")

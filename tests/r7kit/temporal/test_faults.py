@@ -28,10 +28,10 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(120)]
 
 
 @contextmanager
-def worker_process(queue: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def worker_process(queue: str, log: Path, *, grace_s: float = 10) -> Iterator[subprocess.Popen[bytes]]:
     """A worker process that takes work, killed at the end if it still runs."""
     settings = config.current()
-    told = [settings.redis_url, settings.temporal_address, settings.stream_default, queue]
+    told = [settings.redis_url, settings.temporal_address, settings.stream_default, queue, str(grace_s)]
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.r7kit.temporal.worker_program", *told],
@@ -153,6 +153,23 @@ async def test_sigterm_drains_and_exits_0(
     assert "finishing what runs" in log.read_text("utf-8")
     async with Stage(prefix):
         assert await handle.result() == 1, "the activity was not tried a second time: it was finished"
+    await stage.redis.aclose()
+
+
+async def test_an_activity_that_hangs_does_not_hang_the_exit(
+    settings: config.Settings, temporal: TemporalProcess, prefix: str, tmp_path: Path
+) -> None:
+    config.configure(temporal_address=temporal.address)
+    log = tmp_path / "worker.log"
+    stage = Stage(prefix)
+    with worker_process(prefix, log, grace_s=0.5) as process:
+        await takes_work(log)
+        handle, _ = await stage.start(flows.Hangs)
+        await soon(lambda: "it hangs" in log.read_text("utf-8"), "an activity that hangs")
+        process.send_signal(signal.SIGTERM)
+        assert await ended(process) == 0
+    assert "another worker will take it over" in log.read_text("utf-8")
+    await handle.terminate()
     await stage.redis.aclose()
 
 

@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -16,7 +15,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from r7kit.config import Settings
 from r7kit.records.store import TaskStore
-from r7kit.runtime import WorkerPlan
+from r7kit.runtime import WorkAbandonedError, WorkerPlan
 from r7kit.runtimes.temporal.activities import task_activities
 from r7kit.runtimes.temporal.connection import connect
 from r7kit.runtimes.temporal.definition import (
@@ -27,6 +26,7 @@ from r7kit.runtimes.temporal.definition import (
 )
 from r7kit.runtimes.temporal.flow import keeping
 from r7kit.runtimes.temporal.options import Keywords, TemporalOptions, temporal_options
+from r7kit.runtimes.temporal.threads import DaemonThreads
 from r7kit.stores import current_store
 
 log = logging.getLogger("r7kit")
@@ -45,6 +45,7 @@ PASSTHROUGH: Final = (
 """Modules that the workflow sandbox takes from outside: they are ours or have no state that a flow could see."""
 
 _THREADS: Final = 32
+_UNWIND_S: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ class TemporalServer:
         client = await connect(self._settings, options)
         keeping.every_s = max(0.5, self._settings.task_ttl / 2)
         found = served(plan)
-        threads = ThreadPoolExecutor(plan.concurrency or _THREADS, thread_name_prefix="r7kit-activity")
+        threads = DaemonThreads(plan.concurrency or _THREADS)
         worker = Worker(client, **self._arguments(plan, found, options, threads))
         running = asyncio.ensure_future(worker.run())
         stopping = asyncio.ensure_future(stop.wait())
@@ -108,15 +109,17 @@ class TemporalServer:
             ready()
             await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
             if not running.done():
-                await worker.shutdown()
+                ending = asyncio.ensure_future(worker.shutdown())
+                done, _ = await asyncio.wait([ending], timeout=plan.grace_s + _UNWIND_S)
+                if not done:
+                    ending.cancel()
+                    raise WorkAbandonedError(f"an activity did not end within {plan.grace_s:g} s, nor when canceled")
             await running
         finally:
             stopping.cancel()
-            threads.shutdown(wait=False, cancel_futures=True)
+            threads.shutdown(wait=False)
 
-    def _arguments(
-        self, plan: WorkerPlan, found: Served, options: TemporalOptions, threads: ThreadPoolExecutor
-    ) -> Keywords:
+    def _arguments(self, plan: WorkerPlan, found: Served, options: TemporalOptions, threads: DaemonThreads) -> Keywords:
         async def store() -> TaskStore:
             return await current_store(self._settings)
 
