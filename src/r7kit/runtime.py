@@ -16,7 +16,8 @@ What stands above the port and so is the same on every engine: the order create 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -362,6 +363,16 @@ def bind_runtime(runtime: FlowRuntime) -> Token[FlowRuntime | None]:
 def unbind_runtime(token: Token[FlowRuntime | None]) -> None:
     """Undo `bind_runtime`."""
     _bound.reset(token)
+
+
+@contextmanager
+def outside_of_flows() -> Iterator[None]:
+    """Run what is no flow's code, such as an activity's function, in a context that was copied from a flow's."""
+    token = _bound.set(None)
+    try:
+        yield
+    finally:
+        _bound.reset(token)
 
 
 def add_finder(finder: Callable[[], FlowRuntime | None]) -> None:

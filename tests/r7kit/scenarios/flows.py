@@ -321,3 +321,17 @@ class Parameters(StatefulWorkflow):
             "many": await self.params("a.b", "d", default="?"),
             "id": self.task_id == (await self.get_task()).uuid,
         }
+
+
+@activity
+async def starts_a_flow(queue: str) -> int:
+    handle, _ = await Doubles.start(payload={"input": 4}, queue=queue)
+    result = await handle.result()
+    assert isinstance(result, int)
+    return result
+
+
+@taskflow(queue="scenarios")
+class StartsInActivity(BaseTaskWorkflow):
+    async def handle(self, queue: str) -> int:
+        return int(await act("starts_a_flow", queue, timeout=20))

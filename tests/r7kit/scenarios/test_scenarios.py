@@ -276,3 +276,8 @@ async def test_flows_are_started_by_class_path_and_name(world: World) -> None:
     for flow in (flows.Doubles, "tests.r7kit.scenarios.flows.Doubles", "Doubles"):
         handle = await submit_workflow(flow, payload={"input": 2}, queue=world.queue, memo={"why": "test"})
         assert await handle.result() == 4
+
+
+async def test_an_activity_may_start_flows(world: World) -> None:
+    seen = await world.play(flows.StartsInActivity, world.queue)
+    assert seen.outcome == 8

@@ -18,7 +18,7 @@ from r7kit.exceptions import TaskAlreadyExistsError
 from r7kit.models import TaskModel
 from r7kit.operations import ConfirmTask, OperationKind, TaskOperation, TaskReply, Written, kind_of
 from r7kit.records.store import TaskStore
-from r7kit.runtime import ActivityDefinition, ChildCall, FlowHandle, FlowInfo, StartRefusedError
+from r7kit.runtime import ActivityDefinition, ChildCall, FlowHandle, FlowInfo, StartRefusedError, outside_of_flows
 from r7kit.runtimes.redflow.child_handle import ChildRunHandle
 from r7kit.runtimes.redflow.outcomes import bad, comes_back, good, named_cause, value_of
 from r7kit.runtimes.redflow.values import (
@@ -262,8 +262,10 @@ async def run_activity(
         nonlocal tries
         tries += 1
         try:
-            result = activity.fn(*args)
-            return good(to_json(await result if inspect.isawaitable(result) else result, what=f"result of {step}"))
+            with outside_of_flows():  # it may start flows, as any client
+                result = activity.fn(*args)
+                result = await result if inspect.isawaitable(result) else result
+            return good(to_json(result, what=f"result of {step}"))
         except Exception as error:
             return judged(error)
 
@@ -271,7 +273,9 @@ async def run_activity(
         nonlocal tries
         tries += 1
         try:
-            return good(to_json(activity.fn(*args), what=f"result of {step}"))
+            with outside_of_flows():
+                result = activity.fn(*args)
+            return good(to_json(result, what=f"result of {step}"))
         except Exception as error:
             return judged(error)
 

@@ -25,6 +25,10 @@ _BACK: Final[Mapping[str, type[Exception]]] = {
 }
 
 
+ANSWERS: Final = tuple(_BACK)
+"""Types of errors that are answers of an activity, and no trouble: they arrive in the flow and are not tried again."""
+
+
 def to_application_error(error: Exception) -> exceptions.ApplicationError | None:
     """How an activity of ours fails with this error: never tried again; None: an error to be tried again."""
     for name, cls in _BACK.items():

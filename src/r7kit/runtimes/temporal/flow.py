@@ -27,7 +27,7 @@ from r7kit.operations import ConfirmTask, TaskOperation, TaskReply, check_payloa
 from r7kit.registry import definition_of
 from r7kit.runtime import ChildCall, FlowHandle, FlowInfo, RetryPolicy, StartRefusedError
 from r7kit.runtimes.temporal.child_handle import ChildHandle
-from r7kit.runtimes.temporal.failures import fitting, from_activity_error, too_large
+from r7kit.runtimes.temporal.failures import ANSWERS, fitting, from_activity_error, too_large
 from r7kit.runtimes.temporal.memo import TASK_MEMO, task_memo
 from r7kit.runtimes.temporal.wire import ACTIVITY_OF, REPLY_OF, encode
 
@@ -43,7 +43,9 @@ _TRIES: Final = TemporalRetryPolicy(
     maximum_attempts=150,
 )
 _ACTIVITY_TRY: Final = timedelta(minutes=10)
-_ACTIVITY_TRIES: Final = TemporalRetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_attempts=3)
+_ACTIVITY_TRIES: Final = TemporalRetryPolicy(
+    initial_interval=timedelta(milliseconds=500), maximum_attempts=3, non_retryable_error_types=ANSWERS
+)
 
 
 class _Keeping:
