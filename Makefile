@@ -19,11 +19,12 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 REDIS62 := $(VENV)/redis62/redis-server
 REDIS70 := /usr/bin/redis-server
 
-.PHONY: help venv demo test test-62 test-70 test-servers test-floors check mutants bench acceptance clean
+.PHONY: help venv demo demo-r7kit test test-62 test-70 test-servers test-floors check mutants bench acceptance clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo          the order workflow on the bundled server, with a worker killed half-way"
+	@echo "make demo-r7kit    a task flow on redflow's engine and on Temporal, with its record and stream as they change"
 	@echo "make test          the whole suite on the bundled Valkey            (ARGS='-k name' is passed on to pytest)"
 	@echo "make test-62       the same suite on Redis 6.2, the oldest supported"
 	@echo "make test-70       the same suite on the system's Redis (Debian: 7.0; installed by apt if missing and root)"
@@ -58,6 +59,9 @@ venv: $(VENV)/.installed-dev
 demo: $(VENV)/.installed
 	@$(BIN)/python -m examples.orders.demo $(ARGS)
 
+demo-r7kit: venv
+	@$(BIN)/python -m examples.r7kit.demo $(ARGS)
+
 bench: venv
 	@$(BIN)/python -m benchmarks $(ARGS)
 
@@ -68,7 +72,7 @@ acceptance: venv
 
 # What talks to a server of the test's own; the rest (pure code, the command line on the embedded server, docs) would
 # only say the same again.
-ON_EACH_SERVER := tests/support tests/scripts tests/model tests/engines tests/faults
+ON_EACH_SERVER := tests/support tests/scripts tests/model tests/engines tests/faults tests/r7kit/records
 
 test: venv
 	REDFLOW_TEST_SERVER=bundled $(PYTEST) $(ARGS)

@@ -1,4 +1,4 @@
-"""Check the Lua scripts of the Redis engine: contract headers, includes, sizes, syntax and globals.
+"""Check the Lua scripts of the Redis engine and of r7kit's records: headers, includes, sizes, syntax, globals.
 
 A verb, lua/<verb>.lua, is one change of state and opens with its contract:
 
@@ -35,6 +35,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LUA_DIRECTORY = "src/redflow/engines/redis/lua"
+LUA_DIRECTORIES = (LUA_DIRECTORY, "src/r7kit/records/lua")
 HEADER_FIELDS = ("verb", "purpose", "keys", "args", "item", "replies")
 OPTIONAL_FIELDS = {"item"}
 CONTINUED_FIELDS = {"purpose", "replies"}
@@ -265,30 +266,31 @@ def check_globals(tree: LuaTree, root: Path) -> Iterator[Problem]:
 
 def main(arguments: list[str]) -> int:
     """Run the checks; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Check the Lua scripts of the Redis engine.")
+    parser = argparse.ArgumentParser(description="Check the Lua scripts of the Redis engine and of r7kit.")
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parent.parent)
     parser.add_argument("--strict", action="store_true", help="fail when luac or luacheck is not installed")
     options = parser.parse_args(arguments)
     root: Path = options.root
-    tree = LuaTree(root / LUA_DIRECTORY)
-    problems = list(tree.check())
+    trees = [LuaTree(root / directory) for directory in LUA_DIRECTORIES]
+    problems = [problem for tree in trees for problem in tree.check()]
     missing: list[str] = []
     compiler = luac()
     if compiler is None:
         missing.append("the syntax is not checked: no luac5.1, luac (of Lua 5.1) or luajit is installed")
     else:
-        problems += check_syntax(compiler, tree.sources)
+        problems += [problem for tree in trees for problem in check_syntax(compiler, tree.sources)]
     if shutil.which("luacheck") is None:
         missing.append("the globals are not checked: luacheck is not installed")
     else:
-        problems += check_globals(tree, root)
+        problems += [problem for tree in trees for problem in check_globals(tree, root)]
     for problem in problems:
         print(f"{problem.path.relative_to(root)}:{problem.line}: {problem.text}", file=sys.stderr)
     for text in missing:
         print(f"lint_lua: note: {text} (Debian: apt-get install lua5.1 lua-check)", file=sys.stderr)
     if problems or (missing and options.strict):
         return 1
-    print(f"lint_lua: {len(tree.verbs)} verbs and {len(tree.library)} includes are in order")
+    verbs, library = sum(len(tree.verbs) for tree in trees), sum(len(tree.library) for tree in trees)
+    print(f"lint_lua: {verbs} verbs and {library} includes are in order")
     return 0
 
 

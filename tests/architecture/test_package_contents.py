@@ -18,11 +18,12 @@ def test_wheel_ships_every_file_of_the_package_and_the_license(tmp_path: Path) -
     source = ROOT / "src"
     wanted = {
         path.relative_to(source).as_posix()
-        for path in (source / "redflow").rglob("*")
+        for package in ("redflow", "r7kit")
+        for path in (source / package).rglob("*")
         if path.is_file() and path.suffix != ".pyc"
     }
-    assert "redflow/py.typed" in wanted
-    assert any(name.endswith(".lua") for name in wanted)
+    for package, script in (("redflow", "engines/redis/lua/claim_runs.lua"), ("r7kit", "records/lua/patch_task.lua")):
+        assert {f"{package}/py.typed", f"{package}/{script}"} <= wanted
     assert wanted <= shipped
     assert any(name.endswith("/licenses/LICENSE") for name in shipped)
 

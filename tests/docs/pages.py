@@ -7,6 +7,7 @@ A block is told what to do with it by HTML comments right above its fence, which
     <!-- output -->                     this text block is what the block before it printed; `...` stands for anything
     <!-- background: TEXT -->           this shell block goes on running until the page ends, by Ctrl-C; wait for TEXT
     <!-- skip: REASON -->               this shell block is not executed
+    <!-- file -->                       this program is saved, for a shell block to run it
 
 Without a comment a `python` block is a program that must run and a `bash` block commands that must succeed. A program
 whose first line is a comment with a file name (`# shop.py`) is saved under it; later blocks of the page may use it.
@@ -37,7 +38,7 @@ LANGUAGES: Final = ("python", "bash", "", "text", "json", "toml", "lua", "mermai
 """What may stand behind a fence; the first two are executed."""
 
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\S*)\s*$")
-_COMMENT = re.compile(r"^<!-- (?P<word>run|output|background|skip)(?:: (?P<text>.*))? -->$")
+_COMMENT = re.compile(r"^<!-- (?P<word>run|output|background|skip|file)(?:: (?P<text>.*))? -->$")
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 _HEADING = re.compile(r"^#{1,6} (?P<text>.+?)\s*$")
 _FILE_NAME = re.compile(r"# (?P<name>[a-z_0-9]+\.py)\Z")

@@ -100,13 +100,18 @@ class Connection:
             raise ServerTooOldError(f"{self.address} runs Redis {version}; redflow needs Redis >= 6.2 or Valkey")
 
     async def call(
-        self, script: Script, base: str, args: Sequence[Argument] = (), *, patience_s: float | None = None
+        self,
+        script: Script,
+        base: str | Sequence[str],
+        args: Sequence[Argument] = (),
+        *,
+        patience_s: float | None = None,
     ) -> Reply:
         """Run a verb.
 
         Args:
             script: the verb.
-            base: the keys' base, the only declared key.
+            base: the keys' base, the only declared key; or the keys, for scripts that declare them all.
             args: its arguments, flat.
             patience_s: how long to repeat while the server is out of reach; None means the connection's own.
 
@@ -115,12 +120,13 @@ class Connection:
             QueueFullError: the server is out of memory.
             RedflowError: the server refused the verb.
         """
+        keys = (base,) if isinstance(base, str) else base
 
         async def once() -> Reply:
             try:
-                return await self._link.send("EVALSHA", script.sha, 1, base, *args)
+                return await self._link.send("EVALSHA", script.sha, len(keys), *keys, *args)
             except NoScriptError:
-                return await self._link.send("EVAL", script.source, 1, base, *args)
+                return await self._link.send("EVAL", script.source, len(keys), *keys, *args)
 
         return await self._repeat(once, script.name, patience_s)
 

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
+from typing import Final
+
+PACKAGE: Final = "redflow.engines.redis"
+"""The package whose verbs are meant where no other is named."""
 
 _HEADER = re.compile(r"^-- (verb|purpose|keys|args|item|replies): (.*)$", re.M)
 _INCLUDE = re.compile(r"^-- include: (\w+)\n", re.M)
@@ -25,18 +30,19 @@ class Script:
     sha: str
 
 
-def verb(name: str, *, args: str = "none", item: str = "") -> Script:
+def verb(name: str, *, args: str = "none", item: str = "", package: str = PACKAGE) -> Script:
     """The script of a verb.
 
     Args:
         name: file name without `.lua`.
         args: names of the arguments the caller sends, as in the script's header.
         item: names of the repeated arguments, as in the header; empty if there are none.
+        package: whose `lua` directory has the verb and its includes.
 
     Raises:
         ValueError: the caller's idea of the contract differs from the script's header.
     """
-    source = _resolve(name)
+    source = _resolve(name, _read if package == PACKAGE else partial(_read_of, package))
     header = dict(_HEADER.findall(source))
     for what, told, written in (("args", args, header.get("args", "none")), ("item", item, header.get("item", ""))):
         if told != written:
@@ -45,12 +51,17 @@ def verb(name: str, *, args: str = "none", item: str = "") -> Script:
 
 
 @cache
+def _read_of(package: str, path: str) -> str:
+    return files(package).joinpath("lua", *path.split("/")).read_text(encoding="utf-8")
+
+
 def _read(path: str) -> str:
-    return files("redflow.engines.redis").joinpath("lua", *path.split("/")).read_text(encoding="utf-8")
+    return _read_of(PACKAGE, path)
 
 
-def _resolve(name: str) -> str:
-    text = _read(f"{name}.lua")
+def _resolve(name: str, read: Callable[[str], str] | None = None) -> str:
+    read = read or _read
+    text = read(f"{name}.lua")
     seen: set[str] = set()
     parts: list[str] = []
 
@@ -58,7 +69,7 @@ def _resolve(name: str) -> str:
         if include in seen:
             return
         seen.add(include)
-        body = _read(f"lib/{include}.lua")
+        body = read(f"lib/{include}.lua")
         for inner in _INCLUDE.findall(body):
             add(inner)
         parts.append(_INCLUDE.sub("", body))

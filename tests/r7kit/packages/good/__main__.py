@@ -1,0 +1,1 @@
+raise RuntimeError("__main__ modules are not imported")
