@@ -12,6 +12,7 @@ waiters:<id>          set     clients that want to hear the run's end; TTL
 idem:<n>:<wf>:<key>   string  run id that holds the idempotency key (n = bytes of wf); TTL
 idx:<status>:<wf>     zset    run ids by creation time, one set per status and workflow
 ready:<queue>         zset    runs that can start, in order: seq less 2^45 x priority; before all, interrupted ones
+suspects:<queue>      zset    such whose holders died twice, while each worker that met them held one of these
 due                   zset    scheduled runs by the time they become ready
 timeouts              zset    runs that have started and have a time-out, by the time it passes
 leases                zset    running runs by the end of their lease
