@@ -40,7 +40,7 @@ RENEW = verb("renew_leases", args="now, worker, lease_ms, alive_ms", item="id, f
 RECOVER = verb("recover_runs", args="now, limit, poison_error, retention, not_after")
 TIME_OUT = verb("time_out_runs", args="now, limit, retention")
 PROMOTE = verb("promote_runs", args="now, limit")
-CANCEL = verb("cancel_run", args="now, id, reason, retention")
+CANCEL = verb("cancel_run", args="now, id, reason, retention, operation")
 START_CHILDREN = verb(
     "start_children",
     args="now, client_app, max_depth",
@@ -263,9 +263,12 @@ class RunScripts:
         """Cancel one run; the script's answer. Its children are left to whoever carries cancels on."""
         return (await self.cancel_tree(run_id, reason))[0]
 
-    async def cancel_tree(self, run_id: str, reason: str) -> tuple[str, bool]:
-        """Cancel one run; the script's answer, and whether children are to follow by `cancel_children`."""
-        args = (self.now, run_id, reason, self.retention_ms)
+    async def cancel_tree(self, run_id: str, reason: str, operation: str = "") -> tuple[str, bool]:
+        """Cancel one run; the script's answer, and whether children are to follow by `cancel_children`.
+
+        With the id of an operation the call answers the same when it is sent again, its reply lost.
+        """
+        args = (self.now, run_id, reason, self.retention_ms, operation)
         answer, cascade = as_list(await self.connection.call(CANCEL, self.keys.base, args))
         return as_text(answer), cascade == 1
 
