@@ -116,11 +116,12 @@ async def test_scripts_are_flushed_again_and_again(world: World) -> None:
         await check_load(world, handles, again=0)
 
 
-@pytest.mark.parametrize("every", [1, 2, 3])
-async def test_replies_are_lost_after_the_command_was_applied(
-    world: World, monkeypatch: pytest.MonkeyPatch, every: int
-) -> None:
-    """Every n-th call of a script loses its first reply: it was applied, and is sent again."""
+def lose_replies(monkeypatch: pytest.MonkeyPatch, every: int) -> Counter[str]:
+    """Every n-th call of a script loses its first reply: it was applied, and is sent again.
+
+    Returns:
+        How many were "sent", and how many replies were "lost", so far.
+    """
     send, seen = Link.send, Counter[str]()
     sent_again: set[tuple[Argument, ...]] = set()
 
@@ -150,6 +151,27 @@ async def test_replies_are_lost_after_the_command_was_applied(
         return lost
 
     monkeypatch.setattr(Link, "send", losing_send)
+    return seen
+
+
+async def test_a_cancel_whose_reply_is_lost_still_says_that_it_canceled(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    define_load(world)
+    await world.client.sync_registry(world.registry, app=world.options().app)
+    handle = await world.start()
+    await world.client.get_stats()  # loads what else there is to load
+    seen = lose_replies(monkeypatch, 1)
+    assert await world.client.cancel_run(handle.id)
+    assert seen["lost"] == 1
+    assert not await world.client.cancel_run(handle.id), "somebody else's cancel of a canceled run"
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+async def test_replies_are_lost_after_the_command_was_applied(
+    world: World, monkeypatch: pytest.MonkeyPatch, every: int
+) -> None:
+    seen = lose_replies(monkeypatch, every)
     define_load(world)
     await world.worker()
     handles = await feed(world, 40)

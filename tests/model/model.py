@@ -79,25 +79,25 @@ class Model(State):
 
     def _take(self, worker: Worker, token: str, want: int, queues: Sequence[str]) -> list[str]:
         taken: list[str] = []
-        put_back: list[tuple[str, str, float]] = []
         by_time = sorted(self.stray_since, key=lambda place: (self.stray_since[place], member(place)))
         lines = [(self.strays[place], place[0]) for place in by_time if place[0] in queues and place[1] in worker.knows]
-        for line, queue in [*lines, *((self.ready[queue], queue) for queue in queues)]:
-            while len(taken) < want and line:
-                for run_id, score in pop(line, want - len(taken)).items():
+        for queue in queues:
+            lines += [(self.suspects[queue], queue), (self.ready[queue], queue)]
+        for line, queue in lines:
+            careful = line is self.suspects[queue]
+            while len(taken) < want and line and not (careful and self._holds_suspect(worker, token)):
+                for run_id, score in pop(line, 1 if careful else want - len(taken)).items():
                     if self._is_set_aside(run_id, queue, score, worker):
                         continue
                     if self._is_suspect(run_id):
                         if self._holds_suspect(worker, token):
-                            put_back.append((queue, run_id, score))
+                            self.suspects[queue][run_id] = score
                             continue
                         worker.suspect = run_id
                     self._start(run_id, self.runs[run_id], token)
                     taken.append(run_id)
         for place in by_time:
             self._forget_strays(place)
-        for queue, run_id, score in put_back:
-            self.ready[queue][run_id] = score
         if taken:
             worker.token, worker.claimed = token, taken
         return taken
@@ -179,7 +179,7 @@ class Model(State):
                 reason = "" if outcome == item.outcome else outcome
             if reason not in ("", "settled"):
                 reasons[index] = reason
-        more = any(self.ready[queue] for queue in queues)
+        more = any(self.ready[queue] or self.suspects[queue] for queue in queues)
         if idle and not more:
             for queue in queues:
                 self.idle[queue].add(worker)
@@ -331,7 +331,8 @@ class Model(State):
 
     def _leave_places(self, run_id: str, run: Run) -> None:
         place = (run.queue, run.workflow)
-        for line in (self.ready[run.queue], self.parked[run.workflow], self.lines[place], self.strays[place]):
+        ready, suspects = self.ready[run.queue], self.suspects[run.queue]
+        for line in (ready, suspects, self.parked[run.workflow], self.lines[place], self.strays[place]):
             line.pop(run_id, None)
         self.due.pop(run_id, None)
         self._forget_strays(place)

@@ -24,6 +24,7 @@ def _runs_and_lines(state: State) -> dict[str, Value]:
     keys |= indexes
     keys |= {f"idem:{len(wf.encode())}:{wf}:{key}": run_id for (wf, key), run_id in state.holders.items()}
     keys |= {f"ready:{queue}": line for queue, line in state.ready.items()}
+    keys |= {f"suspects:{queue}": line for queue, line in state.suspects.items()}
     keys |= {f"parked:{workflow}": line for workflow, line in state.parked.items()}
     keys |= {f"line:{member(place)}": line for place, line in state.lines.items()}
     keys |= {f"stray:{member(place)}": line for place, line in state.strays.items()}

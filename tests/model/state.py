@@ -99,6 +99,7 @@ class State:
         self.runs: dict[str, Run] = {}
         self.holders: dict[Place, str] = {}
         self.ready: dict[str, Line] = defaultdict(dict)
+        self.suspects: dict[str, Line] = defaultdict(dict)
         self.parked: dict[str, Line] = defaultdict(dict)
         self.lines: dict[Place, Line] = defaultdict(dict)
         self.strays: dict[Place, Line] = defaultdict(dict)

@@ -137,6 +137,24 @@ async def test_sent_again_after_it_ended_the_run_it_changes_nothing(bench: Bench
     assert changes(before, await bench.values()) == {}
 
 
+async def test_the_call_that_canceled_a_run_answers_the_same_when_it_is_sent_again(bench: Bench) -> None:
+    await bench.serve()
+    run = await bench.create()
+    assert await bench.scripts.cancel_tree(run, "why", "ca11") == ("canceled", False)
+    before = await bench.values()
+    assert await bench.scripts.cancel_tree(run, "why", "ca11") == ("canceled", False)
+    assert await bench.scripts.cancel_tree(run, "why", "0ther") == ("finished", False)
+    assert changes(before, await bench.values()) == {}
+
+
+async def test_a_request_that_was_granted_is_known_after_the_run_has_ended(bench: Bench) -> None:
+    await bench.serve()
+    lease = await bench.running()
+    assert await bench.scripts.cancel_tree(lease.run_id, "", "ca11") == ("requested", False)
+    await bench.settle(lease, "canceled")
+    assert await bench.scripts.cancel_tree(lease.run_id, "", "ca11") == ("canceled", False)
+
+
 async def test_an_unknown_run_leaves_nothing_behind(bench: Bench) -> None:
     assert await bench.scripts.cancel(run_id(1), "why") == "unknown"
     assert await bench.values() == {}

@@ -7,7 +7,7 @@ import pytest
 from redflow.domain.run import public_run_id
 from redflow.engines.redis.explaining import Explainer
 from redflow.types import RunExplanation
-from tests.support.scripts import BIG, QUEUE, T0, WORKER, Bench, changes
+from tests.support.scripts import BIG, ERROR, LEASE_MS, QUEUE, T0, WORKER, Bench, changes
 from tests.support.scripts import step as step_write
 
 
@@ -195,3 +195,19 @@ async def test_runs_that_ended(bench: Bench) -> None:
         kind, text = await reason(bench, lease.run_id)
         assert kind == "nothing"
         assert (text.startswith(start), text.endswith(end)) == (True, True), text
+
+
+async def test_a_run_that_may_be_poison_waits_for_a_worker_without_one(bench: Bench) -> None:
+    await bench.register_workflow()
+    await register_worker(bench, "w")
+    created = [await bench.create() for _ in range(2)]
+    for _ in range(2):
+        await bench.claim()
+        bench.now += LEASE_MS
+        await bench.scripts.recover(100, ERROR)
+    [run] = (await bench.claim()).runs
+    [other] = set(created) - {run.lease.run_id}
+    assert await reason(bench, other) == (
+        "worker",
+        "Two workers in a row died while they held it; it waits for one that holds no other such run.",
+    )

@@ -10,6 +10,7 @@ import pytest
 from redflow import CronTrigger, WorkflowRegistry, define_workflow
 from redflow.definitions import AnyWorkflow
 from redflow.engines.redis.crons import Crons
+from redflow.engines.redis.results import AWAIT
 from redflow.errors import QueueFullError
 from tests.support.scripts import ERROR, LEASE_MS, QUEUE, RETENTION_MS, T0, WORKER, Bench, settlement, step
 from tests.support.servers import ServerOptions, ServerProcess
@@ -64,6 +65,16 @@ async def test_who_asks_again_for_a_run_that_is_there_gets_it(bench: Bench) -> N
     assert await bench.scripts.create([order], None) == [("created", order.run_id)]
     other = replace(order, run_id="f" * 32)
     assert await bench.scripts.create([other], None) == [("found", order.run_id)]
+
+
+async def test_a_client_that_waits_is_not_entered_and_hears_how_the_run_stands(bench: Bench) -> None:
+    await bench.serve()
+    run = await bench.create()
+    await fill(bench)
+    before = await bench.values()
+    reply = await bench.connection.call(AWAIT, bench.keys.base, (run, "c1", 300))
+    assert reply == [b"queued", None, None, None, None]
+    assert await bench.values() == before
 
 
 async def test_what_is_there_is_drained(bench: Bench) -> None:

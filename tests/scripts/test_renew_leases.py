@@ -96,3 +96,19 @@ async def test_sent_again_it_only_beats_once_more(bench: Bench) -> None:
     before = await bench.values()
     assert await renew(bench, lease) == (T0, 3, {})
     assert changes(before, await bench.values()) == {"epoch": "3"}
+
+
+async def test_many_leases_are_renewed_in_calls_of_bounded_size(bench: Bench) -> None:
+    await bench.serve()
+    for _ in range(5):
+        await bench.scripts.create([bench.order() for _ in range(50)], None)
+    leases = [run.lease for run in (await bench.claim(200)).runs]
+    leases += [run.lease for run in (await bench.claim(200)).runs]
+    await bench.scripts.cancel(leases[7].run_id, "")
+    await bench.scripts.cancel(leases[243].run_id, "")
+    _, before = await bench.register_worker()
+    bench.now += 10
+    answer = await renew(bench, *leases)
+    assert answer == (bench.now, before + 2, {7: "cancel", 243: "cancel"})
+    assert (await bench.snapshot()).zset("leases") == {lease.run_id: bench.now + LEASE_MS for lease in leases}
+    assert await bench.scripts.release(leases) == 250

@@ -20,7 +20,7 @@ from tests.support.keyspace import Snapshot, family_of, read_snapshot
 TERMINAL: Final = frozenset(status for status, following in TRANSITIONS.items() if not following)
 STATUSES: Final = frozenset(TRANSITIONS) - {NEW}
 _NEEDED: Final = ("w", "q", "s", "c", "m", "i")
-_PLACES: Final = ("ready:", "line:", "stray:", "parked:", "mutexline:", "throttleline:")
+_PLACES: Final = ("ready:", "suspects:", "line:", "stray:", "parked:", "mutexline:", "throttleline:")
 _LINE: Final = re.compile(r"(line|stray):(\d+):(.*)", re.DOTALL)
 
 
@@ -199,12 +199,13 @@ class _World:
         workflow, queue = run["w"], run["q"]
         line = f"{len(queue.encode())}:{queue}:{workflow}"
         waiting = {f"ready:{queue}", f"stray:{line}"}
+        suspects = {f"suspects:{queue}"} if run.get("x") == "2" else set[str]()
         allowed = {
             "scheduled": {f"throttleline:{run['tl']}"} if "tl" in run else {"due"} if "d" in run else set[str](),
             "queued": {f"parked:{workflow}"}
             if "u" in run
             else waiting | {f"line:{line}", f"mutexline:{run.get('mk')}"},
-            "running": {"leases"} if "k" in run else waiting,
+            "running": {"leases"} if "k" in run else waiting | suspects,
         }.get(run["s"], set())
         places = self.places[run_id]
         if len(places) != min(1, len(allowed)) or not allowed.issuperset(places):

@@ -62,6 +62,7 @@ FAMILIES: Final = (
     _family(r"idem:(\d+):(.+)", "string", expires=True),
     _family(rf"idx:({_STATUS}):(.+)", "zset"),
     _family(r"ready:(.+)", "zset"),
+    _family(r"suspects:(.+)", "zset"),
     _family(r"due", "zset"),
     _family(r"timeouts", "zset"),
     _family(r"leases", "zset"),

@@ -75,7 +75,7 @@ class RunFacts:
         merged_into: public id of the run that took its place.
         debounced: it waits for later inputs.
         mutex: key of the mutex it holds or stands in line for.
-        place: what it stands in: ready, due, line, stray, parked, mutexline, throttleline; "" for nothing.
+        place: what it stands in: ready, suspects, due, line, stray, parked, mutexline, throttleline; "" for nothing.
         position: 1 for the first there.
         size: how many stand there.
         moves_at: when the line of its throttle moves on.
@@ -238,6 +238,9 @@ def _ready(facts: RunFacts) -> Reason:
     if facts.place == "stray":
         met = f"A worker that doesn't know {facts.workflow!r} met it"
         return "worker", f"{met}; one of queue {facts.queue!r} that does takes it next.", None
+    if facts.place == "suspects":
+        met = "Two workers in a row died while they held it"
+        return "worker", f"{met}; it waits for one that holds no other such run.", None
     able = sum(worker.concurrency for worker in serving if worker.knows)
     return "worker", f"{number} in its queue {facts.queue!r}, waiting for one of the {able} slots of its workers.", None
 

@@ -383,9 +383,16 @@ async def test_runs_of_events_are_debounced(calls: World) -> None:
         registry=calls.registry,
     )
     await calls.worker()
-    handles = [(await calls.client.emit_event("ordered", order(n)))[0] for n in range(4)]
-    assert [await handle.result() for handle in handles] == [order(3)] * 4
+    emitted = [await calls.client.emit_event_detailed("ordered", order(n)) for n in range(4)]
+    assert [await event["handles"][0].result() for event in emitted] == [order(3)] * 4
     assert calls.did == [str(order(3))]
+    events = [await calls.client.get_event(event["event_id"]) for event in emitted]
+    assert all(event is not None for event in events)
+    named = {event["deliveries"][0]["run_id"] for event in events if event is not None}
+    assert len(named) == 1, "the deliveries follow the run that stays"
+    kept = await calls.client.get_run(named.pop())
+    assert kept is not None
+    assert kept["status"] == "succeeded"
 
 
 async def test_a_burst_survives_the_death_of_everybody(calls: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable, Sequence
 
 from redflow.definitions import AnyWorkflow
@@ -110,7 +111,7 @@ class RedisEngine:
         stored = stored_run_id(run_id)
         if stored is None:
             return False
-        answer, cascade = await self.scripts.cancel_tree(stored, reason)
+        answer, cascade = await self.scripts.cancel_tree(stored, reason, secrets.token_hex(4))
         while cascade:
             _count, cascade = await self.scripts.cancel_children(BATCH_CAP)
         return answer in ("canceled", "requested")

@@ -9,7 +9,7 @@ from typing import Final
 
 from redflow.domain.paging import LARGEST_PAGE, page_limit
 from redflow.domain.payload import pack
-from redflow.domain.run import public_run_id
+from redflow.domain.run import public_run_id, stored_run_id
 from redflow.engine import Emitted, EventOrder
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.event_records import event_record, listed_event
@@ -20,7 +20,7 @@ from redflow.engines.redis.replies import as_fields, as_int, as_list, as_text, t
 from redflow.engines.redis.runs import SERVER_TIME
 from redflow.engines.redis.scripts import verb
 from redflow.errors import RedflowError
-from redflow.types import EventFanoutStatus, EventRecord, ListedEvent, ListEventsParams
+from redflow.types import EventDelivery, EventFanoutStatus, EventRecord, ListedEvent, ListEventsParams
 
 log = logging.getLogger("redflow")
 
@@ -120,7 +120,18 @@ class Events:
         if b"fan" not in record:
             return None
         resumed = sorted(public_run_id(as_text(run)) for run in as_list(replies[1]))
-        return event_record(event_id, record, resumed, replies[2])
+        event = event_record(event_id, record, resumed, replies[2])
+        await self._follow_merged(event["deliveries"])
+        return event
+
+    async def _follow_merged(self, deliveries: Sequence[EventDelivery]) -> None:
+        """A delivery whose run a debounce merged into another one names that one."""
+        started = [delivery for delivery in deliveries if "run_id" in delivery]
+        ids = [stored_run_id(delivery["run_id"]) or "" for delivery in started]
+        merged = await self._connection.read_many([("HGET", self._keys.run(run_id), "mi") for run_id in ids])
+        for delivery, into in zip(started, merged, strict=True):
+            if into is not None:
+                delivery["run_id"] = as_text(into)
 
     async def list(self, params: ListEventsParams) -> list[ListedEvent]:
         """One page of events; see `RedflowClient.list_events`."""

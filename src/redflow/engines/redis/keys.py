@@ -12,6 +12,7 @@ waiters:<id>          set     clients that want to hear the run's end; TTL
 idem:<n>:<wf>:<key>   string  run id that holds the idempotency key (n = bytes of wf); TTL
 idx:<status>:<wf>     zset    run ids by creation time, one set per status and workflow
 ready:<queue>         zset    runs that can start, in order: seq less 2^45 x priority; before all, interrupted ones
+suspects:<queue>      zset    such whose holders died twice, while each worker that met them held one of these
 due                   zset    scheduled runs by the time they become ready
 timeouts              zset    runs that have started and have a time-out, by the time it passes
 leases                zset    running runs by the end of their lease
@@ -62,12 +63,12 @@ Fields of a run's record (missing means the default):
 w workflow, q queue, s status, i input, o output, e error, z failure decided but not yet final, a attempts started
 (0), m max attempts, c created, t first start, b start of this attempt (= t), f finished, d available at, n fence
 (claims so far), k token of the lease, x deaths of holders in a row, r the next claim goes on with the attempt,
-u parked, pr priority (0), to time-out (ms), ta when that passes, cr/cw cancel requested at/why, p parent run id, dp
-depth below the run that no step started (0), ad last attempt that was admitted (the run has paid budget), mk mutex it
-holds, was granted or stands in line for, tl throttle it stands in line for, tg that granted it, dk its debounce, dd the
-deadline of that, di `<ms> <id>` when its input was handed in and with which run (c and itself), mi run it was merged
-into, `v:<place>` the last event that a wait of this name and key got, `s:<name>` a step (redflow.domain.step), `a:<n>`
-trace of failed attempt n: `<finished ms> <json>`.
+u parked, pr priority (0), to time-out (ms), ta when that passes, cr/cw/co cancel requested at/why/by which call, p
+parent run id, dp depth below the run that no step started (0), ad last attempt that was admitted (the run has paid
+budget), mk mutex it holds, was granted or stands in line for, tl throttle it stands in line for, tg that granted it,
+dk its debounce, dd the deadline of that, di `<ms> <id>` when its input was handed in and with which run (c and
+itself), mi run it was merged into, `v:<place>` the last event that a wait of this name and key got, `s:<name>` a step
+(redflow.domain.step), `a:<n>` trace of failed attempt n: `<finished ms> <json>`.
 """
 
 from __future__ import annotations

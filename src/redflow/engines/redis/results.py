@@ -14,16 +14,20 @@ from redflow.domain.run import stored_run_id
 from redflow.engine import RunEnd
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
-from redflow.engines.redis.link import Reply
 from redflow.engines.redis.records import status_of, stored_error, stored_json
 from redflow.engines.redis.replies import as_list
+from redflow.engines.redis.scripts import verb
 from redflow.engines.redis.signals import Signals
-from redflow.errors import QueueFullError, RedflowError
+from redflow.errors import RedflowError
 from redflow.types import TERMINAL_STATUSES
+
+AWAIT = verb("await_run", args="id, client, ttl_s")
 
 CHECK_EVERY_S: Final = 2.0
 _ABSENT_FOR_S: Final = 1.0
 _REGISTRATION_TTL_S: Final = 300
+_END_FIELDS: Final = ("s", "o", "e", "cw", "mi")
+"""What tells of a run's end; `await_run` reads the same."""
 
 
 class Results:
@@ -94,20 +98,13 @@ class Results:
             await self._signals.open()
 
     async def _look(self, stored: str, *, register: bool) -> tuple[RunEnd | None, bool]:
-        """(how it ended if it has, whether it exists); registers this client first, in the same trip."""
-        read = ("HMGET", self._keys.run(stored), "s", "o", "e", "cw", "mi")
-        values: list[Reply] | None = None
+        """(how it ended if it has, whether it exists); registers this client in the same instant."""
         if register:
-            waiters = self._keys.waiters(stored)
-            try:
-                replies = await self._connection.read_many(
-                    [("SADD", waiters, self._client), ("EXPIRE", waiters, _REGISTRATION_TTL_S), read]
-                )
-                values = as_list(replies[2])
-            except QueueFullError:
-                pass  # a full server still drains: the slow check finds the end
-        if values is None:
-            values = as_list(await self._connection.read(*read))
+            args = (stored, self._client, _REGISTRATION_TTL_S)
+            reply = await self._connection.call(AWAIT, self._keys.base, args)
+        else:
+            reply = await self._connection.read("HMGET", self._keys.run(stored), *_END_FIELDS)
+        values = as_list(reply)
         status, output, error, reason, merged = (value if isinstance(value, bytes) else None for value in values)
         if status is None:
             return None, False

@@ -40,7 +40,7 @@ RENEW = verb("renew_leases", args="now, worker, lease_ms, alive_ms", item="id, f
 RECOVER = verb("recover_runs", args="now, limit, poison_error, retention, not_after")
 TIME_OUT = verb("time_out_runs", args="now, limit, retention")
 PROMOTE = verb("promote_runs", args="now, limit")
-CANCEL = verb("cancel_run", args="now, id, reason, retention")
+CANCEL = verb("cancel_run", args="now, id, reason, retention, operation")
 START_CHILDREN = verb(
     "start_children",
     args="now, client_app, max_depth",
@@ -51,6 +51,9 @@ CANCEL_CHILDREN = verb("cancel_children", args="now, limit, retention")
 PURGE = verb("purge_runs", args="now, limit")
 FAIL_STRAYS = verb("fail_strays", args="now, queue, workflow, patience_ms, limit, error, retention")
 PASS_BELL = verb("pass_bell", args="worker", item="queue")
+
+LEASE_CHUNK = 200
+"""How many leases one call renews or gives back at most: a script must not stop the server for long."""
 
 SERVER_TIME = ""
 """What goes in the place of `now`: the script takes the server's clock. Tests pass a time."""
@@ -218,23 +221,27 @@ class RunScripts:
 
     async def release(self, leases: Sequence[Lease], *, patience_s: float | None = None) -> int:
         """Hand runs back; how many were still ours."""
-        args: list[Argument] = [self.now, self.retention_ms]
-        for lease in leases:
-            args += (lease.run_id, lease.fence, lease.token)
-        return as_int(await self.connection.call(RELEASE, self.keys.base, args, patience_s=patience_s))
+        count = 0
+        for some in _chunks(leases):
+            args = (self.now, self.retention_ms, *_lease_args(some))
+            count += as_int(await self.connection.call(RELEASE, self.keys.base, args, patience_s=patience_s))
+        return count
 
     async def renew(
         self, worker: str, lease_ms: int, alive_ms: int, leases: Sequence[Lease], *, patience_s: float
     ) -> tuple[int, int, dict[int, str]] | None:
         """Heartbeat: (server's time, epoch, index -> lost | cancel | timeout); None: register again."""
-        args: list[Argument] = [self.now, worker, lease_ms, alive_ms]
-        for lease in leases:
-            args += (lease.run_id, lease.fence, lease.token)
-        reply = await self.connection.call(RENEW, self.keys.base, args, patience_s=patience_s)
-        if not isinstance(reply, list):
-            return None
-        now, epoch, *flat = reply
-        return as_int(now), as_int(epoch), as_reasons(flat)
+        reasons: dict[int, str] = {}
+        now: Reply = None
+        epoch: Reply = None
+        for number, some in enumerate(_chunks(leases) or [[]]):  # without a lease it says that the worker lives
+            args = (self.now, worker, lease_ms, alive_ms, *_lease_args(some))
+            reply = await self.connection.call(RENEW, self.keys.base, args, patience_s=patience_s)
+            if not isinstance(reply, list):
+                return None
+            now, epoch, *flat = reply
+            reasons |= {number * LEASE_CHUNK + index: reason for index, reason in as_reasons(flat).items()}
+        return as_int(now), as_int(epoch), reasons
 
     async def recover(
         self, limit: int, poison_error: bytes, not_after: int | None = None
@@ -263,9 +270,12 @@ class RunScripts:
         """Cancel one run; the script's answer. Its children are left to whoever carries cancels on."""
         return (await self.cancel_tree(run_id, reason))[0]
 
-    async def cancel_tree(self, run_id: str, reason: str) -> tuple[str, bool]:
-        """Cancel one run; the script's answer, and whether children are to follow by `cancel_children`."""
-        args = (self.now, run_id, reason, self.retention_ms)
+    async def cancel_tree(self, run_id: str, reason: str, operation: str = "") -> tuple[str, bool]:
+        """Cancel one run; the script's answer, and whether children are to follow by `cancel_children`.
+
+        With the id of an operation the call answers the same when it is sent again, its reply lost.
+        """
+        args = (self.now, run_id, reason, self.retention_ms, operation)
         answer, cascade = as_list(await self.connection.call(CANCEL, self.keys.base, args))
         return as_text(answer), cascade == 1
 
@@ -315,6 +325,14 @@ def order_args(order: RunOrder) -> tuple[Argument, ...]:
         "" if order.run_timeout_ms is None else order.run_timeout_ms,
         order.parent_run_id or "",
     )
+
+
+def _chunks(leases: Sequence[Lease]) -> list[Sequence[Lease]]:
+    return [leases[first : first + LEASE_CHUNK] for first in range(0, len(leases), LEASE_CHUNK)]
+
+
+def _lease_args(leases: Sequence[Lease]) -> list[Argument]:
+    return [arg for lease in leases for arg in (lease.run_id, lease.fence, lease.token)]
 
 
 def _claimed(reply: Reply, token: str) -> ClaimedRun:

@@ -6,7 +6,8 @@
 -- replies: {now, next_due, next_lease, more, {id, fence, attempt, flat record} ...}; or 'unregistered'
 -- Sent again with the same token it answers the same runs, so a lost reply loses nothing; and says more = 1, since
 -- it doesn't look for others.
--- Runs that stand in line, are canceled or are unknown here are set aside on the way, at most 200 a call.
+-- Runs that stand in line, are canceled, are unknown here or are suspects beside one that the worker holds are set aside on
+-- the way, at most 200 a call.
 -- include: server_now
 -- include: line_key
 -- include: set_aside
@@ -24,7 +25,6 @@ local now = server_now(ARGV[1])
 local worker, token, lease_ms, want = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local retention, queue_count = ARGV[6], tonumber(ARGV[7])
 local knows, limits, taken, looked, more = {}, {}, {}, 0, 0
-local suspect, put_back = nil, {}
 
 local function knows_workflow(name)
   if knows[name] == nil then knows[name] = redis.call('SISMEMBER', base .. 'knows:' .. worker, name) == 1 end
@@ -51,9 +51,7 @@ local function take(queue, id, score)
     return set_aside(base, 'line', queue, workflow, id, score, now)
   end
   if tonumber(run[13] or '0') >= 2 then -- one more death makes it poison: one such run at a time in a worker
-    if suspect == nil then suspect = holds_suspect(base, worker) end
-    if suspect then put_back[#put_back + 1] = { queue, score, id } return end
-    suspect = true
+    if holds_suspect(base, worker) then return redis.call('ZADD', base .. 'suspects:' .. queue, score, id) end
     redis.call('HSET', base .. 'worker:' .. worker, 'suspect', id)
   end
   taken[#taken + 1] = start_run(base, id, run, token, now, lease_ms)
@@ -67,6 +65,15 @@ local function take_from(key, queue)
       looked = looked + 1
       take(queue, popped[i], popped[i + 1])
     end
+  end
+end
+
+local function take_suspect(queue)
+  while #taken < want and looked < 200 and not holds_suspect(base, worker) do
+    local popped = redis.call('ZPOPMIN', base .. 'suspects:' .. queue)
+    if #popped == 0 then return end
+    looked = looked + 1
+    take(queue, popped[1], popped[2])
   end
 end
 
@@ -89,13 +96,15 @@ else
   local serves = {}
   for i = 8, 7 + queue_count do serves[ARGV[i]] = true end
   if redis.call('EXISTS', base .. 'strays') == 1 then take_strays(serves) end
-  for i = 8, 7 + queue_count do take_from(base .. 'ready:' .. ARGV[i], ARGV[i]) end
-  for _, run in ipairs(put_back) do redis.call('ZADD', base .. 'ready:' .. run[1], run[2], run[3]) end
+  for i = 8, 7 + queue_count do
+    if redis.call('EXISTS', base .. 'suspects:' .. ARGV[i]) == 1 then take_suspect(ARGV[i]) end
+    take_from(base .. 'ready:' .. ARGV[i], ARGV[i])
+  end
   local ids = {}
   for i, run in ipairs(taken) do ids[i] = run[1] end
   if ids[1] then redis.call('HSET', base .. 'worker:' .. worker, 'claim', token, 'claimed', table.concat(ids, ' ')) end
 end
-if looked >= 200 and #taken < want and #put_back == 0 then more = 1 end
+if looked >= 200 and #taken < want then more = 1 end
 for i = 8, 7 + queue_count do
   if #taken < want and more == 0 then
     mark_idle(base, ARGV[i], worker)

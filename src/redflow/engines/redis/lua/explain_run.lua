@@ -33,6 +33,7 @@ local function place()
   local sets = {
     ready = base .. 'ready:' .. queue, parked = base .. 'parked:' .. workflow, due = base .. 'due',
     line = line_key(base, 'line', queue, workflow), stray = line_key(base, 'stray', queue, workflow),
+    suspects = base .. 'suspects:' .. queue,
   }
   if mutex then sets.mutexline = base .. 'mutexline:' .. mutex end
   if throttle then sets.throttleline = base .. 'throttleline:' .. throttle end

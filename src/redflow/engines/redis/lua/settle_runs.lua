@@ -73,7 +73,7 @@ end
 
 local function any_ready()
   for i = 6, 5 + queue_count do
-    if redis.call('EXISTS', base .. 'ready:' .. ARGV[i]) == 1 then return true end
+    if redis.call('EXISTS', base .. 'ready:' .. ARGV[i], base .. 'suspects:' .. ARGV[i]) > 0 then return true end
   end
   return false
 end

@@ -4,6 +4,7 @@
 local function leave_places(base, id, workflow, queue)
   redis.call('ZREM', base .. 'due', id)
   redis.call('ZREM', base .. 'ready:' .. queue, id)
+  redis.call('ZREM', base .. 'suspects:' .. queue, id)
   redis.call('ZREM', base .. 'parked:' .. workflow, id)
   for _, kind in ipairs({ 'line', 'stray' }) do
     local line = line_key(base, kind, queue, workflow)
