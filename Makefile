@@ -13,7 +13,9 @@ endif
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-PYTEST := $(BIN)/python -m pytest
+# Two processes: most tests wait for servers and for programs they started. JOBS=0 runs all in one process.
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 REDIS62 := $(VENV)/redis62/redis-server
 REDIS70 := /usr/bin/redis-server
 
@@ -94,7 +96,7 @@ $(VENV)-floors/.installed: pyproject.toml tools/make-venv.sh tools/floors.py $(V
 	@touch $@
 
 test-floors: $(VENV)-floors/.installed
-	REDFLOW_TEST_SERVER=bundled $(VENV)-floors/bin/python -m pytest $(ARGS)
+	REDFLOW_TEST_SERVER=bundled $(VENV)-floors/bin/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 # --- checks ----------------------------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ class _ForgottenErrors(logging.Handler):
 
 
 _forgotten = _ForgottenErrors()
+_FORGOTTEN = "forgotten_errors"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -45,10 +46,18 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"server: {kind} ({version.strip()})"
 
 
+def pytest_testnodedown(node: object) -> None:
+    """With `-n` the tests run in other processes: what these have collected fails the session here."""
+    _forgotten.messages += getattr(node, "workeroutput", {}).get(_FORGOTTEN, [])
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     # A task in a reference cycle complains only when it is collected, maybe long after its test.
     gc.collect()
-    if _forgotten.messages:
+    to_tell = getattr(session.config, "workeroutput", None)
+    if to_tell is not None:
+        to_tell[_FORGOTTEN] = _forgotten.messages
+    elif _forgotten.messages:
         writer = session.config.get_terminal_writer()
         writer.line("\nasyncio reported errors that nobody retrieved:\n" + "\n".join(_forgotten.messages), red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

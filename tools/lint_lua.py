@@ -13,7 +13,8 @@ A verb, lua/<verb>.lua, is one change of state and opens with its contract:
 a remark in parentheses may follow a name. A key that repeats ends in `...` and comes last. A line that starts
 with `--` and two or more spaces continues `purpose` or `replies`.
 
-An include, lua/lib/<function>.lua, defines exactly one local function, named like its file. A line
+An include, lua/lib/<function>.lua, defines exactly one local function, named like its file; above it may stand tables
+that it keeps for one call of the script. A line
 `-- include: name` pulls it in, in verbs and in other includes; a file names every include it uses itself.
 
 The syntax is checked with luac and the globals with luacheck (against .luacheckrc) where these programs are
@@ -155,9 +156,9 @@ def check_include_shape(path: Path, source: str) -> Iterator[Problem]:
         yield Problem(path, 1, f"must define exactly one local function, named {path.stem!r}; it defines: {got}")
     for match in TOP_LEVEL_STATEMENT.finditer(source):
         rest = source[match.start() :]
-        if not re.match(r"(local\s+function|end)\b", rest):
+        if not re.match(r"(local\s+function|end)\b|local\s+\w+ = \{", rest):
             line = source.count("\n", 0, match.start()) + 1
-            yield Problem(path, line, "an include holds nothing but its function")
+            yield Problem(path, line, "an include holds nothing but its function and tables of its own")
 
 
 def includes(source: str) -> Iterator[tuple[int, str]]:

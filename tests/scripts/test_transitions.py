@@ -21,7 +21,7 @@ STATUSES = [*TRANSITIONS]
 
 def table_in_lua() -> dict[str, set[str]]:
     """The rows of `allowed`, as they are written."""
-    body = re.search(r"local allowed = \{\n(.*?)\n  \}", SET_STATUS, re.DOTALL)
+    body = re.search(r"local allowed_transitions = \{\n(.*?)\n\}", SET_STATUS, re.DOTALL)
     assert body is not None
     rows: dict[str, set[str]] = {}
     for line in body[1].splitlines():

@@ -6,6 +6,7 @@
 -- include: earlier_run
 -- include: scope_queue
 -- include: set_status
+-- include: add_once
 -- include: schedule_run
 -- include: enqueue_run
 -- include: adopt_run
@@ -20,9 +21,9 @@ local function create_run(base, now, client_app, order)
   if meta.queue then queue = scope_queue(queue, meta.app or client_app) end
   local due = order.run_at ~= '' and tonumber(order.run_at) or now
   local priority = order.priority ~= '' and order.priority or meta.priority
-  redis.call('HSET', record, unpack(new_record(base, now, order, meta, queue, priority)))
-  set_status(base, id, workflow, now, '', due > now and 'scheduled' or 'queued')
-  redis.call('SADD', base .. 'workflows', workflow)
+  local fields = new_record(base, now, order, meta, queue, priority)
+  set_status(base, id, workflow, now, '', due > now and 'scheduled' or 'queued', fields)
+  add_once(base .. 'workflows', workflow)
   if idem then redis.call('SET', idem, id, 'EX', order.ttl) end
   if order.parent ~= '' then adopt_run(base, id, order.parent) end
   if due > now then

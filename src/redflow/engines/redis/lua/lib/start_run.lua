@@ -7,7 +7,6 @@ local function start_run(base, id, run, token, now, lease_ms)
   local attempt, fence = tonumber(run[5] or '0'), tonumber(run[6] or '0') + 1
   local fresh, fields = attempt == 0, { 'n', fence, 'k', token }
   if run[2] == 'queued' then
-    set_status(base, id, run[1], run[3], 'queued', 'running')
     if not run[9] then
       attempt = attempt + 1
       fields[5], fields[6], fields[7], fields[8] = 'a', attempt, run[10] and 'b' or 't', string.format('%d', now)
@@ -15,8 +14,10 @@ local function start_run(base, id, run, token, now, lease_ms)
     else
       redis.call('HDEL', key, 'r')
     end
+    set_status(base, id, run[1], run[3], 'queued', 'running', fields)
+  else
+    redis.call('HSET', key, unpack(fields))
   end
-  redis.call('HSET', key, unpack(fields))
   redis.call('ZADD', base .. 'leases', now + lease_ms, id)
   if not fresh then return { id, fence, attempt, redis.call('HGETALL', key) } end
   return { id, fence, attempt, { 'w', run[1], 'c', run[3], 'q', run[4], 'm', run[11], 'i', run[12], 't',
