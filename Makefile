@@ -17,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest
 REDIS62 := $(VENV)/redis62/redis-server
 REDIS70 := /usr/bin/redis-server
 
-.PHONY: help venv demo test test-62 test-70 test-servers test-floors check bench clean
+.PHONY: help venv demo test test-62 test-70 test-servers test-floors check bench bench-peers clean
 .DEFAULT_GOAL := help
 
 help:
@@ -29,6 +29,7 @@ help:
 	@echo "make test-floors   the suite with the oldest dependency versions that pyproject.toml allows"
 	@echo "make check         every check: ruff, mypy, typing allow-list, imports, Lua, then make test"
 	@echo "make bench         the benchmarks"
+	@echo "make bench-peers   redflow beside other systems, each in an environment of its own (an hour; ARGS=--quick)"
 	@echo "make venv          the development environment in $(VENV)"
 	@echo "make clean         removes the environment and caches"
 
@@ -56,6 +57,9 @@ demo: $(VENV)/.installed
 
 bench: venv
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-peers: venv
+	@$(BIN)/python -m benchmarks.peers $(ARGS)
 
 # --- tests -----------------------------------------------------------------------------------------------------
 
@@ -103,4 +107,4 @@ check: venv
 	@$(MAKE) --no-print-directory test
 
 clean:
-	rm -rf $(VENV) $(VENV)-floors .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf $(VENV) $(VENV)-floors .bench-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -1,0 +1,176 @@
+"""What the systems keep their state in: a fresh one for each measurement, so that nobody inherits anything."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from benchmarks.harness import BenchmarkError, Persistence
+from benchmarks.peers.environments import ROOT, NotInstalledError
+from tests.support.servers import PORTS, ServerKind, ServerOptions, ServerProcess
+
+_START_WITHIN_S: Final = 60.0
+_POSTGRES_USER: Final = "postgres"
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A running store.
+
+    Attributes:
+        url: where it is.
+        redis: whether it is a Redis that can be asked for its memory and its commands.
+        files: of which the size is the size of the data; empty if it is told otherwise or not at all.
+        settings: what a reader should know of it: version, fsync.
+    """
+
+    url: str
+    redis: bool
+    settings: str
+    files: tuple[Path, ...] = ()
+
+
+@contextmanager
+def redis_store(server: ServerKind, persistence: Persistence) -> Iterator[Store]:
+    """A Redis or Valkey of its own, on TCP."""
+    appendonly = persistence != "none"
+    config = (f"appendfsync {persistence}",) if appendonly else ()
+    with ServerProcess(server, ServerOptions(appendonly=appendonly, config=config)) as process:
+        yield Store(process.url, True, f"appendonly {'yes, appendfsync ' + persistence if appendonly else 'no'}")
+
+
+@contextmanager
+def sqlite_store(persistence: Persistence) -> Iterator[Store]:
+    """A folder for a SQLite file."""
+    with tempfile.TemporaryDirectory(prefix="bench-peers-") as directory:
+        path = Path(directory) / "dbos.sqlite"
+        files = (path, path.with_name(path.name + "-wal"))
+        yield Store(f"sqlite:///{path}", False, f"synchronous {'off' if persistence == 'none' else 'full'}", files)
+
+
+@contextmanager
+def postgres_store(persistence: Persistence) -> Iterator[Store]:
+    """A Postgres of its own, of Debian's package, on a free port; as user `postgres` if we are root.
+
+    Raises:
+        NotInstalledError: there is none and it can't be installed.
+        BenchmarkError: it does not start.
+    """
+    binaries = _postgres_binaries()
+    user = _POSTGRES_USER if os.geteuid() == 0 else None
+    directory = Path(tempfile.mkdtemp(prefix="bench-peers-", dir="/tmp"))
+    try:
+        if user is not None:
+            shutil.chown(directory, user)
+        data, port = directory / "data", free_port()
+        _as(user, [str(binaries / "initdb"), "-D", str(data), "-U", _POSTGRES_USER, "-A", "trust", "-E", "UTF8"])
+        careful = "on" if persistence != "none" else "off"
+        options = {
+            "port": port,
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": directory,
+            "fsync": careful,
+            "synchronous_commit": "on" if persistence == "always" else "off",
+            "full_page_writes": careful,
+            "max_connections": 300,
+            "shared_buffers": "512MB",
+        }
+        arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+        command = [str(binaries / "postgres"), "-D", str(data), *arguments]
+        with _daemon(command, directory / "log", user, stop=signal.SIGINT, answers=lambda: _listens(port)):
+            told = ", ".join(f"{name} {options[name]}" for name in ("fsync", "synchronous_commit", "full_page_writes"))
+            yield Store(f"postgresql://{_POSTGRES_USER}@127.0.0.1:{port}/postgres", False, told)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def temporal_store(python: Path) -> Iterator[Store]:
+    """Temporal's dev server, of the peer's own environment; it keeps its state in memory."""
+    binary = python.parent / "temporal"
+    if not binary.is_file():
+        raise NotInstalledError(f"there is no {binary.name} beside {python}")
+    directory = Path(tempfile.mkdtemp(prefix="bench-peers-", dir="/tmp"))
+    try:
+        port = free_port()
+        command = [str(binary), "server", "start-dev", "--headless", "--port", str(port), "--log-level", "error"]
+        # Where the server keeps namespaces and history: the dev server's default is a database in memory.
+        with _daemon(command, directory / "log", None, stop=signal.SIGTERM, answers=lambda: _listens(port)):
+            yield Store(f"127.0.0.1:{port}", False, "in memory")
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def free_port() -> int:
+    """A port that nobody listens on, outside of the range of outgoing connections."""
+    for port in PORTS:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise BenchmarkError("no port is free")
+
+
+def _postgres_binaries() -> Path:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parent.parent.name))
+    if not found and (on_path := shutil.which("initdb")):
+        found = [Path(on_path)]
+    if not found:
+        command = [str(ROOT / "tools" / "apt-install.sh"), "pg_ctlcluster", "postgresql"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+        if not found:
+            raise NotInstalledError(f"Postgres: {(done.stderr or done.stdout).strip()[-300:]}")
+    return found[-1].parent
+
+
+def _as(user: str | None, command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, user=user, cwd="/", check=False)
+    if done.returncode:
+        raise BenchmarkError(f"{Path(command[0]).name}: {done.stderr.strip()[-300:]}")
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def _daemon(
+    command: list[str], log: Path, user: str | None, *, stop: signal.Signals, answers: object
+) -> Iterator[None]:
+    """Run a server until the block is left."""
+    assert callable(answers)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, user=user, cwd="/", start_new_session=True
+        )
+    try:
+        deadline = time.monotonic() + _START_WITHIN_S
+        while not answers():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise BenchmarkError(f"{command[0]} does not start: {log.read_text('utf-8', 'replace')[-500:]}")
+            time.sleep(0.05)
+        yield
+    finally:
+        process.send_signal(stop)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
