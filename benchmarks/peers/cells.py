@@ -266,31 +266,20 @@ async def memory(cell: Cell) -> None:
     n = cell.plan.sized(cell.peer.sizes.memory)
     for name, pad in (("bytes", 0), ("bytes-200", PAD)):
         with cell.stage() as (store, scratch):
+            if store.size is None:
+                return
             async with cell.client(store, scratch) as client:
                 async with cell.workers(store, scratch) as workers:  # scripts are loaded, buffers have grown
                     await ask_beside(workers, client, "latency", n=_WARM_UP)
-                before = await _size(store)
+                before = store.size()
                 bulk = bool((await client.ask("about"))["bulk"])
                 how = "bulk" if bulk else "single"
                 await client.ask("enqueue", patience_s=_PATIENCE_S, kind="one", n=n, how=how, pad=pad)
                 async with cell.workers(store, scratch) as workers:
                     await _ended_at(workers, client)
-                after = await _size(store)
+                after = store.size()
                 await _check(client)
-        if before is not None and after is not None:
-            cell.figures[name] = (after - before) / n
-
-
-async def _size(store: Store) -> int | None:
-    """Bytes of data, without the buffers of connections; None where it can't be told."""
-    if store.files:
-        return sum(path.stat().st_size for path in store.files if path.exists())
-    if not store.redis:
-        return None
-    async with Redis.from_url(store.url) as redis:
-        facts = await redis.info("memory")
-    used: int = facts["used_memory"] - facts["mem_clients_normal"]
-    return used
+        cell.figures[name] = (after - before) / n
 
 
 async def idle(cell: Cell) -> None:

@@ -9,11 +9,13 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from redis import Redis
 
 from benchmarks.harness import BenchmarkError, Persistence
 from benchmarks.peers.environments import ROOT, NotInstalledError
@@ -29,15 +31,15 @@ class Store:
 
     Attributes:
         url: where it is.
-        redis: whether it is a Redis that can be asked for its memory and its commands.
-        files: of which the size is the size of the data; empty if it is told otherwise or not at all.
+        redis: whether it is a Redis, which can be watched.
         settings: what a reader should know of it: version, fsync.
+        size: bytes of its data; None if that can't be told.
     """
 
     url: str
     redis: bool
     settings: str
-    files: tuple[Path, ...] = ()
+    size: Callable[[], int] | None = None
 
 
 @contextmanager
@@ -46,7 +48,8 @@ def redis_store(server: ServerKind, persistence: Persistence) -> Iterator[Store]
     appendonly = persistence != "none"
     config = (f"appendfsync {persistence}",) if appendonly else ()
     with ServerProcess(server, ServerOptions(appendonly=appendonly, config=config)) as process:
-        yield Store(process.url, True, f"appendonly {'yes, appendfsync ' + persistence if appendonly else 'no'}")
+        told = f"appendonly {'yes, appendfsync ' + persistence if appendonly else 'no'}"
+        yield Store(process.url, True, told, lambda: _redis_size(process.url))
 
 
 @contextmanager
@@ -55,7 +58,8 @@ def sqlite_store(persistence: Persistence) -> Iterator[Store]:
     with tempfile.TemporaryDirectory(prefix="bench-peers-") as directory:
         path = Path(directory) / "dbos.sqlite"
         files = (path, path.with_name(path.name + "-wal"))
-        yield Store(f"sqlite:///{path}", False, f"synchronous {'off' if persistence == 'none' else 'full'}", files)
+        told = f"synchronous {'off' if persistence == 'none' else 'full'}, journal_mode wal"
+        yield Store(f"sqlite:///{path}", False, told, lambda: sum(f.stat().st_size for f in files if f.exists()))
 
 
 @contextmanager
@@ -89,7 +93,8 @@ def postgres_store(persistence: Persistence) -> Iterator[Store]:
         command = [str(binaries / "postgres"), "-D", str(data), *arguments]
         with _daemon(command, directory / "log", user, stop=signal.SIGINT, answers=lambda: _listens(port)):
             told = ", ".join(f"{name} {options[name]}" for name in ("fsync", "synchronous_commit", "full_page_writes"))
-            yield Store(f"postgresql://{_POSTGRES_USER}@127.0.0.1:{port}/postgres", False, told)
+            url = f"postgresql://{_POSTGRES_USER}@127.0.0.1:{port}/postgres"
+            yield Store(url, False, told, lambda: _postgres_size(binaries, url))
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -109,6 +114,21 @@ def temporal_store(python: Path) -> Iterator[Store]:
             yield Store(f"127.0.0.1:{port}", False, "in memory")
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _redis_size(url: str) -> int:
+    """Bytes that the server has allocated, without the buffers of connections."""
+    with Redis.from_url(url) as redis:
+        facts = redis.info("memory")
+    used: int = facts["used_memory"] - facts["mem_clients_normal"]
+    return used
+
+
+def _postgres_size(binaries: Path, url: str) -> int:
+    """Bytes of the database's files, once what is dead in them has been cleared for reuse."""
+    psql = [str(binaries / "psql"), "--no-psqlrc", "-At", url]
+    _as(None, [*psql, "-c", "VACUUM"])
+    return int(_as(None, [*psql, "-c", "SELECT pg_database_size('postgres')"]))
 
 
 def free_port() -> int:
@@ -136,10 +156,11 @@ def _postgres_binaries() -> Path:
     return found[-1].parent
 
 
-def _as(user: str | None, command: list[str]) -> None:
+def _as(user: str | None, command: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, user=user, cwd="/", check=False)
     if done.returncode:
         raise BenchmarkError(f"{Path(command[0]).name}: {done.stderr.strip()[-300:]}")
+    return done.stdout
 
 
 def _listens(port: int) -> bool:
@@ -152,10 +173,9 @@ def _listens(port: int) -> bool:
 
 @contextmanager
 def _daemon(
-    command: list[str], log: Path, user: str | None, *, stop: signal.Signals, answers: object
+    command: list[str], log: Path, user: str | None, *, stop: signal.Signals, answers: Callable[[], bool]
 ) -> Iterator[None]:
     """Run a server until the block is left."""
-    assert callable(answers)
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, user=user, cwd="/", start_new_session=True

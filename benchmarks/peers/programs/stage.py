@@ -243,6 +243,23 @@ def main(client: Callable[[Config], Client], worker: Callable[[Config], None]) -
         runner.run(_obey_all(client(settings)))
 
 
+async def count_results(redis: Any, prefix: str, started: int) -> int:
+    """How many results there are, for those who keep no count: exact when all may be there, else roughly.
+
+    Args:
+        redis: an asyncio client.
+        prefix: of the keys of results.
+        started: how many are wanted.
+    """
+    keys = int(await redis.dbsize())
+    if keys < started:
+        return keys
+    found = 0
+    async for _ in redis.scan_iter(match=f"{prefix}*", count=10_000):
+        found += 1
+    return found
+
+
 def give_way(*command: str) -> None:
     """Become the peer's own worker command, a program of this environment."""
     os.execv(sys.executable, [sys.executable, "-P", "-m", *command])
