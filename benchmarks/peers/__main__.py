@@ -61,7 +61,7 @@ def measure(able: Sequence[Measured], workloads: Sequence[str], plan: Plan, resu
                 continue
             for one in able:
                 _measure_cell(one, workload, rep, plan, results)
-        path = results.save(directory)
+            path = results.save(directory)
     return path
 
 

@@ -220,7 +220,7 @@ async def drain(cell: Cell) -> None:
 
 async def two(cell: Cell) -> None:
     """W9 and W7: bulk emits where there are such, then two worker processes drain them."""
-    n = cell.plan.sized(cell.peer.sizes.runs)
+    n = cell.plan.sized(cell.peer.sizes.two)
     bulk = await _has_bulk(cell)
     enqueued, drained = await _drain(cell, "one", n, processes=2, bulk=bulk)
     if bulk:

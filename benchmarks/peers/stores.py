@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import tempfile
 import time
@@ -57,9 +59,8 @@ def sqlite_store(persistence: Persistence) -> Iterator[Store]:
     """A folder for a SQLite file."""
     with tempfile.TemporaryDirectory(prefix="bench-peers-") as directory:
         path = Path(directory) / "dbos.sqlite"
-        files = (path, path.with_name(path.name + "-wal"))
         told = f"synchronous {'off' if persistence == 'none' else 'full'}, journal_mode wal"
-        yield Store(f"sqlite:///{path}", False, told, lambda: sum(f.stat().st_size for f in files if f.exists()))
+        yield Store(f"sqlite:///{path}", False, told, lambda: _sqlite_size(path))
 
 
 @contextmanager
@@ -122,6 +123,13 @@ def _redis_size(url: str) -> int:
         facts = redis.info("memory")
     used: int = facts["used_memory"] - facts["mem_clients_normal"]
     return used
+
+
+def _sqlite_size(path: Path) -> int:
+    """Bytes of the file, with all that its log holds written into it."""
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return path.stat().st_size
 
 
 def _postgres_size(binaries: Path, url: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from celery import Celery
@@ -9,8 +10,6 @@ from redis.asyncio import Redis
 
 from benchmarks.peers.programs import stage, work
 from benchmarks.peers.programs.work import Config, Kind, Payload, config
-
-_POOL = "threads"
 
 _mine = config()
 app = Celery("benchmark", broker=_mine.url, backend=_mine.url)
@@ -52,7 +51,8 @@ class Client(stage.Client):
 
 def _worker(given: Config) -> None:
     quiet = ["--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"]
-    pool = ["--pool", _POOL, "--concurrency", str(given.concurrency)]
+    name = f"worker-{os.getpid()}@%h"  # two of the same name would talk to each other
+    pool = ["--pool", "threads", "--concurrency", str(given.concurrency), "--hostname", name]
     stage.give_way("celery", "--app", "benchmarks.peers.programs.celery", "worker", *pool, *quiet)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
 import signal
 import threading
 from collections.abc import Sequence
@@ -60,6 +62,7 @@ def _dbos_config(settings: Config) -> DBOSConfig:
         "name": "benchmark",
         "system_database_url": settings.url,
         "application_version": "1",
+        "executor_id": str(os.getpid()),  # else a second worker would recover the first one's workflows
         "sys_db_pool_size": _POOL,
         "log_level": "WARNING",
         "max_executor_threads": settings.concurrency + 10,
@@ -84,6 +87,9 @@ class Client(stage.Client):
     look_every_s = 0.1
 
     async def open(self) -> None:
+        await asyncio.to_thread(self._open)  # it refuses to be called where an event loop runs
+
+    def _open(self) -> None:
         _tune_sqlite(self.settings)
         DBOS(config=_dbos_config(self.settings))
         DBOS.launch()  # makes the tables
@@ -93,7 +99,6 @@ class Client(stage.Client):
         schema = "dbos." if self.settings.url.startswith("postgres") else ""
         ended = f"SELECT count(*) FROM {schema}workflow_status WHERE status IN ('SUCCESS', 'ERROR')"
         self._count_ended = sqlalchemy.text(ended)
-        self._parents = 0
 
     async def close(self) -> None:
         self._dbos.destroy()

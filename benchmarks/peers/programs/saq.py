@@ -13,7 +13,6 @@ from saq.queue.redis import RedisQueue
 from benchmarks.peers.programs import stage, work
 from benchmarks.peers.programs.work import Config, Kind, Payload, config
 
-
 _NO_SWEEP_S = 3600
 
 
