@@ -113,7 +113,8 @@ PEERS: Final = (
         program="redflow",
         store="redis",
         promises=_REDFLOW_PROMISES,
-        setting="Defaults; concurrency 100; uvloop where installed, as `redflow worker` does.",
+        setting="Defaults; concurrency 100; bulk by emit_workflows of 1,000; uvloop where installed, as `redflow "
+        "worker` does.",
         sizes=_FASTEST,
         packages=_OURS,
     ),
@@ -136,7 +137,8 @@ PEERS: Final = (
         program="minimal",
         store="redis",
         promises=_MINIMAL_PROMISES,
-        setting="Four batched scripts over redis-py with hiredis; orjson; uvloop where installed, as redflow has it.",
+        setting="Four batched scripts, up to 100 items each, over redis-py with hiredis; orjson; uvloop where "
+        "installed, as redflow has it.",
         sizes=_FASTEST,
         packages=_OURS[1:],
     ),
@@ -160,7 +162,7 @@ PEERS: Final = (
         store="redis",
         promises="At-least-once jobs under locks with stalled-job checks, retries if asked for, all results kept. No "
         "steps: a job that is repeated begins from its start.",
-        setting="One Worker with concurrency 100; bulk by addBulk of 100; results by QueueEvents.",
+        setting="One Worker with concurrency 100; bulk by addBulk of 1,000; results by QueueEvents.",
         sizes=_FAST_QUEUE,
         requirements=("bullmq@6.7.0", "ioredis@6.0.0"),
         packages=("bullmq", "ioredis"),
@@ -187,8 +189,9 @@ PEERS: Final = (
         store="redis",
         promises="At-least-once jobs (stuck ones are swept), retries if the job asks for them, results kept ten "
         "minutes. No steps.",
-        setting="Concurrency 100; results by its own publish and subscribe; hiredis, uvloop. Its sweep for stuck jobs "
-        "is held off meanwhile: at a worker's start it aborts jobs that were taken and not yet begun.",
+        setting="Concurrency 100; a single result by its publish and subscribe, a hundred by `map`, which looks "
+        "each 20 ms in place of 500; hiredis, uvloop. Its sweep for stuck jobs is held off meanwhile: at a worker's "
+        "start it aborts jobs that were taken and not yet begun.",
         sizes=_QUEUE,
         requirements=("saq[redis]==0.26.4", "typing-extensions==4.16.0", *_FAST),
     ),
@@ -200,7 +203,7 @@ PEERS: Final = (
         store="redis",
         promises="At-least-once tasks (idle ones are claimed anew), up to three tries, results kept five minutes. No "
         "steps.",
-        setting="Concurrency 100; bulk by enqueue_many of 100; uvloop.",
+        setting="Concurrency 100; bulk by enqueue_many of 1,000; uvloop.",
         sizes=_QUEUE,
         requirements=("streaq==7.2.0", *_FAST),
     ),
@@ -225,7 +228,7 @@ PEERS: Final = (
         store="redis",
         promises="Jobs of a dead worker are marked failed, retries if asked for, results kept 500 seconds. No steps.",
         setting="SimpleWorker, which does not fork for each job: the fastest it has. It runs one job at a time, so "
-        "that concurrency 100 and concurrency 1 are the same; bulk by enqueue_many of 100.",
+        "that concurrency 100 and concurrency 1 are the same; bulk by enqueue_many of 1,000.",
         sizes=_SLOW_QUEUE,
         requirements=("rq==3.0.0", "hiredis==3.5.0"),
     ),

@@ -40,8 +40,8 @@ _TAIL: Final = """
 - **Bytes** is what the store has grown by, once all have ended, for each finished run with all that the system keeps of
   it by default; Redis: `used_memory` without connections' buffers. A few thousand runs of each: slower systems have
   fewer, which makes their figures slightly larger.
-- **Emits** is what one client process starts, with no worker there: single as in live, bulk in hundreds where the
-  system has such a call.
+- **Emits** is what one client process starts, with no worker there: single as in live, bulk in calls of 1,000
+  where the system has such a call (the minimal loop: one script of 100 after another).
 - **Idle worker**: commands a second that arrive at Redis from a worker of concurrency 100 with nothing to do, those
   inside of scripts left out.
 - **A figure counts only if it is right.** After each measurement every output is read back from the store, and of the

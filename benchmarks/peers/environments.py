@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -92,7 +93,7 @@ def _make_node_modules(npm: str, directory: Path, requirements: tuple[str, ...])
     _run([npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(directory), *requirements])
 
 
-def _once(directory: Path, requirements: tuple[str, ...], make: object) -> None:
+def _once(directory: Path, requirements: tuple[str, ...], make: Callable[[], None]) -> None:
     """Make an environment, unless it stands with just these requirements."""
     stamp = directory / "requirements.txt"
     wanted = "\n".join(requirements) + "\n"
@@ -100,7 +101,6 @@ def _once(directory: Path, requirements: tuple[str, ...], make: object) -> None:
         return
     shutil.rmtree(directory, ignore_errors=True)
     directory.parent.mkdir(parents=True, exist_ok=True)
-    assert callable(make)
     make()
     stamp.write_text(wanted, "utf-8")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -121,8 +121,7 @@ class Results:
         system = self.systems[name]
         for figure, value in figures.items():
             system["figures"].setdefault(figure, []).append(value)
-        if store_settings and "," not in system["store"]:
-            system["store"] = f"{system['store']}, {store_settings}"
+        system["store"] = store_settings or system["store"]
 
     def fail(self, name: str, why: str) -> None:
         """A cell that does not count."""
@@ -250,8 +249,8 @@ def _named(name: str, system: System) -> str:
     return f"`{name}` ({system['title']})"
 
 
-def _shown(figures: dict[str, float] | object, figure: str) -> str:
-    value = figures.get(figure) if isinstance(figures, dict) else None
+def _shown(figures: Mapping[str, float], figure: str) -> str:
+    value = figures.get(figure)
     return "–" if value is None else number(value)
 
 

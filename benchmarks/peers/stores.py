@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -50,7 +51,7 @@ def redis_store(server: ServerKind, persistence: Persistence) -> Iterator[Store]
     appendonly = persistence != "none"
     config = (f"appendfsync {persistence}",) if appendonly else ()
     with ServerProcess(server, ServerOptions(appendonly=appendonly, config=config)) as process:
-        told = f"appendonly {'yes, appendfsync ' + persistence if appendonly else 'no'}"
+        told = f"{_redis_version(process.url)}, appendonly {f'yes, appendfsync {persistence}' if appendonly else 'no'}"
         yield Store(process.url, True, told, lambda: _redis_size(process.url))
 
 
@@ -59,7 +60,8 @@ def sqlite_store(persistence: Persistence) -> Iterator[Store]:
     """A folder for a SQLite file."""
     with tempfile.TemporaryDirectory(prefix="bench-peers-") as directory:
         path = Path(directory) / "dbos.sqlite"
-        told = f"synchronous {'off' if persistence == 'none' else 'full'}, journal_mode wal"
+        synchronous = "off" if persistence == "none" else "full"
+        told = f"sqlite {sqlite3.sqlite_version}, synchronous {synchronous}, journal_mode wal"
         yield Store(f"sqlite:///{path}", False, told, lambda: _sqlite_size(path))
 
 
@@ -93,7 +95,10 @@ def postgres_store(persistence: Persistence) -> Iterator[Store]:
         arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         command = [str(binaries / "postgres"), "-D", str(data), *arguments]
         with _daemon(command, directory / "log", user, stop=signal.SIGINT, answers=lambda: _listens(port)):
-            told = ", ".join(f"{name} {options[name]}" for name in ("fsync", "synchronous_commit", "full_page_writes"))
+            version = _as(None, [str(binaries / "postgres"), "--version"]).split()[2]
+            told = f"postgres {version}, " + ", ".join(
+                f"{name} {options[name]}" for name in ("fsync", "synchronous_commit", "full_page_writes")
+            )
             url = f"postgresql://{_POSTGRES_USER}@127.0.0.1:{port}/postgres"
             yield Store(url, False, told, lambda: _postgres_size(binaries, url))
     finally:
@@ -112,9 +117,17 @@ def temporal_store(python: Path) -> Iterator[Store]:
         command = [str(binary), "server", "start-dev", "--headless", "--port", str(port), "--log-level", "error"]
         # Where the server keeps namespaces and history: the dev server's default is a database in memory.
         with _daemon(command, directory / "log", None, stop=signal.SIGTERM, answers=lambda: _listens(port)):
-            yield Store(f"127.0.0.1:{port}", False, "in memory")
+            version = _as(None, [str(binary), "--version"]).strip()
+            yield Store(f"127.0.0.1:{port}", False, f"{version}, in memory")
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _redis_version(url: str) -> str:
+    with Redis.from_url(url) as redis:
+        facts = redis.info("server")
+    name = str(facts.get("server_name", "redis"))
+    return f"{name} {facts.get(f'{name}_version', facts['redis_version'])}"
 
 
 def _redis_size(url: str) -> int:
@@ -141,7 +154,7 @@ def _postgres_size(binaries: Path, url: str) -> int:
 
 def free_port() -> int:
     """A port that nobody listens on, outside of the range of outgoing connections."""
-    for port in PORTS:
+    for port in random.sample(PORTS, 100):  # not the same for two who look at once
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

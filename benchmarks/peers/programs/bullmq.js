@@ -13,7 +13,7 @@ const { hostname, port } = new URL(config.url);
 const connection = { host: hostname, port: Number(port), maxRetriesPerRequest: null };
 const NAME = "one";
 const AT_A_TIME = 100;
-const BULK = 100;
+const BULK = 1000;
 const LOOK_EVERY_MS = 20;
 
 const payload = (number, pad) => (pad ? { n: number, pad: "x".repeat(pad) } : { n: number });

@@ -59,7 +59,7 @@ define_workflow("parent", handler=_parent, registry=_REGISTRY)
 class Client(stage.Client):
     """redflow's own client, one process."""
 
-    bulk = 100
+    bulk = 1000
     durable = True
 
     async def open(self) -> None:

@@ -24,7 +24,7 @@ class Client(stage.Client):
     """rq's queue."""
 
     at_a_time = 1
-    bulk = 100
+    bulk = 1000
 
     async def open(self) -> None:
         self._redis = Redis.from_url(self.settings.url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ from benchmarks.peers.programs import stage, work
 from benchmarks.peers.programs.work import Config, Kind, Payload, config
 
 _NO_SWEEP_S = 3600
+_LISTEN_S = 0.02
+_POLL_S = 0.02
+"""`map` polls for the results, by default each half second."""
 
 
 def _queue(url: str) -> RedisQueue:
@@ -60,14 +64,18 @@ class Client(stage.Client):
         return job.result
 
     async def trigger(self, data: Payload) -> tuple[str, object]:
-        # What `apply` does, with the key kept for reading back.
         job = await self._queue.enqueue("one", data=data)
         assert job is not None
-        await job.refresh(until_complete=60)
+        while not job.completed:
+            # It looks, then listens: an end between the two is not heard. `apply` would poll in place of listening.
+            with contextlib.suppress(asyncio.TimeoutError):
+                await job.refresh(until_complete=_LISTEN_S)
         return job.key, job.result
 
     async def fan_out(self, datas: Sequence[Payload]) -> Sequence[object]:
-        outputs: list[object] = await self._queue.map("one", [{"data": data} for data in datas], timeout=60)
+        outputs: list[object] = await self._queue.map(
+            "one", [{"data": data} for data in datas], timeout=60, poll_interval=_POLL_S
+        )
         return outputs
 
 

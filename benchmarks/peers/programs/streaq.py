@@ -30,7 +30,7 @@ async def one(data: Payload) -> Payload:
 class Client(stage.Client):
     """The same object as the worker, as streaq has it."""
 
-    bulk = 100
+    bulk = 1000
 
     async def open(self) -> None:
         self._open = AsyncExitStack()
