@@ -19,7 +19,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 REDIS62 := $(VENV)/redis62/redis-server
 REDIS70 := /usr/bin/redis-server
 
-.PHONY: help venv demo demo-r7kit test test-62 test-70 test-servers test-floors check mutants bench acceptance clean
+.PHONY: help venv demo demo-r7kit test test-62 test-70 test-servers test-floors check mutants bench bench-peers acceptance clean
 .DEFAULT_GOAL := help
 
 help:
@@ -34,6 +34,7 @@ help:
 	@echo "make mutants       plants bugs one at a time and demands that a test fails    (ARGS='--only renew')"
 	@echo "make bench         the benchmarks"
 	@echo "make acceptance    the measured limits, in full; a quarter of an hour  (ARGS=contract for one half, speed for the other)"
+	@echo "make bench-peers   redflow beside other systems, each in an environment of its own (an hour; ARGS=--quick)"
 	@echo "make venv          the development environment in $(VENV)"
 	@echo "make clean         removes the environment and caches"
 
@@ -67,6 +68,9 @@ bench: venv
 
 acceptance: venv
 	@$(BIN)/python -m benchmarks.acceptance $(or $(ARGS),all)
+
+bench-peers: venv
+	@$(BIN)/python -m benchmarks.peers $(ARGS)
 
 # --- tests -----------------------------------------------------------------------------------------------------
 
@@ -117,4 +121,4 @@ mutants: venv
 	$(BIN)/python tools/mutants.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(VENV)-floors .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf $(VENV) $(VENV)-floors .bench-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

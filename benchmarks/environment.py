@@ -28,8 +28,13 @@ async def describe(redis: Redis, loop: str) -> dict[str, str]:
         "python": f"{platform.python_implementation()} {platform.python_version()}, event loop {loop}",
         "packages": packages,
         "server": await _server(redis),
-        "machine": f"{os.cpu_count()} cpus, {_cpu_model()}, {platform.system()} {platform.release()}",
+        "machine": machine(),
     }
+
+
+def machine() -> str:
+    """What the figures were measured on."""
+    return f"{os.cpu_count()} cpus, {_cpu_model()}, {platform.system()} {platform.release()}"
 
 
 def load_average() -> float:
