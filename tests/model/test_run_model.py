@@ -217,6 +217,7 @@ FAULTS: Final = {
 }  # fmt: skip
 
 
+@pytest.mark.planted
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_games_find_a_planted_fault(

@@ -9,8 +9,9 @@ import pytest
 
 from redflow import CronTrigger, WorkflowRegistry, define_workflow
 from redflow.definitions import AnyWorkflow
+from redflow.domain.run import public_run_id
 from redflow.engines.redis.crons import Crons
-from redflow.engines.redis.results import AWAIT
+from redflow.engines.redis.results import Results
 from redflow.errors import QueueFullError
 from tests.support.scripts import ERROR, LEASE_MS, QUEUE, RETENTION_MS, T0, WORKER, Bench, settlement, step
 from tests.support.servers import ServerOptions, ServerProcess
@@ -70,11 +71,17 @@ async def test_who_asks_again_for_a_run_that_is_there_gets_it(bench: Bench) -> N
 async def test_a_client_that_waits_is_not_entered_and_hears_how_the_run_stands(bench: Bench) -> None:
     await bench.serve()
     run = await bench.create()
+    results = Results(bench.connection, bench.keys)
+    assert await results.end_of(public_run_id(run), 0.02) is None
+    ttl = await bench.connection.read("TTL", bench.keys.waiters(run))
+    assert isinstance(ttl, int)
+    assert 0 < ttl <= 300, "entered, with a TTL from the first instant on"
+    await bench.connection.read("DEL", bench.keys.waiters(run))
     await fill(bench)
     before = await bench.values()
-    reply = await bench.connection.call(AWAIT, bench.keys.base, (run, "c1", 300))
-    assert reply == [b"queued", None, None, None, None]
+    assert await results.end_of(public_run_id(run), 0.02) is None
     assert await bench.values() == before
+    await results.close()
 
 
 async def test_what_is_there_is_drained(bench: Bench) -> None:

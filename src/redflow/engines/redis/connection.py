@@ -146,6 +146,19 @@ class Connection:
 
         return await self._repeat(once, str(commands[0][0]) if commands else "", None)
 
+    async def transaction(self, commands: Sequence[Sequence[Argument]]) -> list[Reply]:
+        """Run several plain commands as one, all or none, in one trip; their replies.
+
+        They leave in one write, so nothing that other coroutines send can come between them.
+        """
+
+        async def once() -> list[Reply]:
+            whole = (("MULTI",), *commands, ("EXEC",))
+            *_, replies = await asyncio.gather(*[self._link.send(*command) for command in whole])
+            return replies if isinstance(replies, list) else []
+
+        return await self._repeat(once, str(commands[0][0]), None)
+
     async def _repeat(self, once: Callable[[], Awaitable[T]], what: str, patience_s: float | None) -> T:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (self._patience_s if patience_s is None else patience_s)

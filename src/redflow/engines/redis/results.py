@@ -8,26 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Sequence
 from typing import Final
 
 from redflow.domain.run import stored_run_id
 from redflow.engine import RunEnd
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
+from redflow.engines.redis.link import Argument, Reply
 from redflow.engines.redis.records import status_of, stored_error, stored_json
 from redflow.engines.redis.replies import as_list
-from redflow.engines.redis.scripts import verb
 from redflow.engines.redis.signals import Signals
-from redflow.errors import RedflowError
+from redflow.errors import QueueFullError, RedflowError
 from redflow.types import TERMINAL_STATUSES
-
-AWAIT = verb("await_run", args="id, client, ttl_s")
 
 CHECK_EVERY_S: Final = 2.0
 _ABSENT_FOR_S: Final = 1.0
 _REGISTRATION_TTL_S: Final = 300
-_END_FIELDS: Final = ("s", "o", "e", "cw", "mi")
-"""What tells of a run's end; `await_run` reads the same."""
 
 
 class Results:
@@ -99,11 +96,11 @@ class Results:
 
     async def _look(self, stored: str, *, register: bool) -> tuple[RunEnd | None, bool]:
         """(how it ended if it has, whether it exists); registers this client in the same instant."""
+        read = ("HMGET", self._keys.run(stored), "s", "o", "e", "cw", "mi")
         if register:
-            args = (stored, self._client, _REGISTRATION_TTL_S)
-            reply = await self._connection.call(AWAIT, self._keys.base, args)
+            reply = await self._register(stored, read)
         else:
-            reply = await self._connection.read("HMGET", self._keys.run(stored), *_END_FIELDS)
+            reply = await self._connection.read(*read)
         values = as_list(reply)
         status, output, error, reason, merged = (value if isinstance(value, bytes) else None for value in values)
         if status is None:
@@ -113,6 +110,19 @@ class Results:
         end = await self._end(stored, status, output if output is not None else error, reason)
         end.merged_into = merged.decode() if merged is not None else None
         return end, True
+
+    async def _register(self, stored: str, read: Sequence[Argument]) -> Reply:
+        """Enter this client among those that hear of the run's end, and read the run: a transaction, not a script.
+
+        A script would cost every run that is awaited a call more than its life takes. A full server enters nobody;
+        the slow check finds the end.
+        """
+        waiters = self._keys.waiters(stored)
+        enter = (("SADD", waiters, self._client), ("EXPIRE", waiters, _REGISTRATION_TTL_S), read)
+        try:
+            return (await self._connection.transaction(enter))[-1]
+        except QueueFullError:
+            return await self._connection.read(*read)
 
     async def _end(self, stored: str, status: bytes, payload: bytes | None, reason: bytes | None) -> RunEnd:
         if payload == b"@":
