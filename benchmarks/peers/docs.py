@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from benchmarks.peers.cells import Plan
 from benchmarks.peers.environments import ROOT
 from benchmarks.peers.report import Document, markdown
 
 PAGE: Final = ROOT / "docs" / "explanation" / "benchmarks.md"
+
+_FULL: Final = Plan()
+_QUIET: Final = 1.0
+"""Load average of a machine that nobody else uses, at most."""
 
 _HEAD: Final = """\
 # Benchmarks beside other systems
@@ -56,5 +61,20 @@ _TAIL: Final = """
 
 def write_docs(document: Document, page: Path = PAGE) -> Path:
     """Write the page; returns its path."""
-    page.write_text(_HEAD + markdown(document) + _TAIL, "utf-8")
+    page.write_text(_HEAD + _caution(document) + markdown(document) + _TAIL, "utf-8")
     return page
+
+
+def _caution(document: Document) -> str:
+    """What makes these figures less than a full measurement on a machine of its own, if anything does."""
+    settings, load_before = document["settings"], document["load_average"]["before"]
+    reasons = []
+    if int(settings["reps"]) < _FULL.reps:
+        reasons.append(f"{settings['reps']} repetition(s) in place of {_FULL.reps}")
+    if float(settings["scale"]) < _FULL.scale:
+        reasons.append(f"sizes of {settings['scale']} of the full ones")
+    if load_before > _QUIET:
+        reasons.append(f"others were at work on the machine (load average {load_before:.2f} before the start)")
+    if not reasons:
+        return ""
+    return f"**These figures are preliminary:** {'; '.join(reasons)}. Don't compare with them.\n\n"

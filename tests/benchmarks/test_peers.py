@@ -239,7 +239,7 @@ def test_concurrency_1_has_the_higher_of_two_bounds() -> None:
 
 
 def _results() -> Results:
-    results = Results("2 cpus", {"reps": 3})
+    results = Results("2 cpus", {"reps": 3, "scale": 1.0}, loads=[0.2, 2.5])
     for name in ("redflow", "bullmq"):
         results.admit(peer_of(name), f"{name} 1.2.3")
     for value in (1.0, 2.0, 30.0):
@@ -268,3 +268,21 @@ def test_the_page_is_written_from_the_measurement(
     assert command.main(["--write-docs", str(path)]) == 0
     assert capsys.readouterr().out.strip() == str(page)
     assert markdown(json.loads(path.read_text("utf-8"))) in page.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("settings", "loads", "told"),
+    [
+        ({"reps": 3, "scale": 1.0}, [0.2, 3.0], None),
+        ({"reps": 1, "scale": 1.0}, [0.2], "1 repetition(s) in place of 3"),
+        ({"reps": 3, "scale": 0.05}, [0.2], "sizes of 0.05 of the full ones"),
+        ({"reps": 3, "scale": 1.0}, [4.0, 0.2], "load average 4.00 before the start"),
+    ],
+)
+def test_the_page_says_when_its_figures_are_preliminary(
+    settings: dict[str, str | int | float], loads: list[float], told: str | None, tmp_path: Path
+) -> None:
+    document = Results("2 cpus", settings, loads=loads).document()
+    page = docs.write_docs(document, tmp_path / "page.md").read_text("utf-8")
+    assert ("preliminary" in page) == (told is not None)
+    assert told is None or told in page
