@@ -22,7 +22,7 @@ from redflow.domain.step import STORED_APART, ChildRef, StepRecord, child_ref
 from redflow.emitting import accept_event, build_event, is_blank
 from redflow.errors import CanceledError, RedflowError, TimeoutError, make_error_json
 from redflow.execution.attempt import Attempt
-from redflow.execution.failures import run_failure
+from redflow.execution.failures import failure_again, run_failure
 from redflow.execution.journal import DurableJournal, LeaseLost, StartRefused
 from redflow.execution.steps import Steps, step_limit_s
 from redflow.types import ReceivedEvent, StepWaitForTarget
@@ -67,6 +67,8 @@ class DurableSteps(Steps):
         limit_s = step_limit_s(timeout_ms)
         if known is not None and known.status == "succeeded":
             return decode(unpack(await self._content(known)))
+        if known is not None and self._ended_badly_before(known):
+            raise await self._again(known)
         if known is not None and known.status == "running" and known.payload:
             step = known
         else:
@@ -341,6 +343,18 @@ class DurableSteps(Steps):
         if self._attempt.state == "running":
             self._end(step, status, error)
         return error
+
+    def _ended_badly_before(self, known: StepRecord) -> bool:
+        """Whether a child failed, timed out or was canceled in an earlier pass of this attempt."""
+        if known.kind != "child" or not known.payload or known.attempt != self._attempt.claim.attempt:
+            return False
+        return known.status == "failed" or (known.status == "canceled" and child_ref(known.payload).end == "C")
+
+    async def _again(self, known: StepRecord) -> RedflowError:
+        ref = child_ref(known.payload)
+        ref.content = await self._content(known)
+        self._attempt.unsuccessful.append(replace(known, payload=ref.packed()))
+        return failure_again(ref.content)
 
     def _end(self, step: StepRecord, status: str, error: BaseException) -> None:
         """A step that ends without its child or event keeps what it waited for in its record."""

@@ -7,10 +7,23 @@ from typing import Final
 
 import orjson
 
-from redflow.errors import RedflowError, SerializedError
+from redflow.domain.payload import decode, unpack
+from redflow.errors import RedflowError, SerializedError, error_from_json
 
 MESSAGE_BYTES: Final = 4096
 _SHOWN: Final = ("name", "message", "kind", "code", "retryAfterMs")
+
+
+def failure_again(content: bytes) -> RedflowError:
+    """The error with which a wait ended badly earlier in an attempt, from the step's record.
+
+    When the handler passes the wait again after a sleep, it gets this one again. To wait anew would change what the
+    handler did before, and two such waits side by side would wake each other for ever.
+    """
+    stored = decode(unpack(content))
+    error = error_from_json(stored if isinstance(stored, dict) else {})
+    error.error = None  # the first time it had none either
+    return error
 
 
 def run_failure(stored: SerializedError | Mapping[str, object] | None, child_run_id: str | None = None) -> RedflowError:

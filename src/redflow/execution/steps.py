@@ -36,6 +36,7 @@ from redflow.errors import (
     make_error_json,
 )
 from redflow.execution.attempt import UNWIND_S, Attempt
+from redflow.execution.failures import failure_again
 from redflow.execution.functions import FunctionFacts, function_facts
 from redflow.execution.journal import LeaseLost
 from redflow.execution.mapping import map_steps
@@ -111,6 +112,9 @@ class Steps:
         limit_s = step_limit_s(timeout_ms)
         if known is not None and known.status == "succeeded":
             return
+        if known is not None and known.kind == "sleep" and self._failed_before(known):
+            self._attempt.unsuccessful.append(known)
+            raise failure_again(await self._payload(known))
         if known is not None and known.due_at is not None:
             step, due = known, known.due_at
         else:
@@ -277,6 +281,10 @@ class Steps:
         if self._attempt.state == "running":
             self._end(step, "failed", error)
         return error
+
+    def _failed_before(self, known: StepRecord) -> bool:
+        """Whether a step failed in an earlier pass of this attempt."""
+        return known.status == "failed" and known.attempt == self._attempt.claim.attempt
 
     def _interrupted(self, step: StepRecord) -> None:
         if self._attempt.state in ("running", "ended", "canceled"):

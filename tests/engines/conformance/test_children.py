@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,11 +12,13 @@ from pydantic import BaseModel
 from redflow import (
     CanceledError,
     InputValidationError,
+    ListRunsParams,
     NonRetriableError,
     RedflowError,
     RunHandle,
     workflow,
 )
+from redflow.errors import TimeoutError
 from redflow.types import JsonData, StepState, WorkflowRetryPolicy
 from tests.support.world import Context, World, eventually, soon
 
@@ -139,6 +142,95 @@ async def test_a_child_that_fails_fails_the_step_and_the_next_attempt_gets_anoth
     step = await only_step(world, handle)
     assert step["seq"] == trace["seq"]
     assert step["attempt"] == 2
+
+
+async def test_children_that_fail_one_after_the_other_are_not_started_again_in_the_same_attempt(world: World) -> None:
+    """Each end wakes the parent; a failed child that was replaced at every pass would wake it again, for ever."""
+    gates = [asyncio.Event() for _ in range(2)]
+
+    @workflow("child", max_attempts=1, registry=world.registry)
+    async def child(ctx: Context) -> None:
+        world.did.append(str(ctx.input))
+        assert isinstance(ctx.input, int)
+        await gates[ctx.input].wait()
+        raise NonRetriableError(f"child {ctx.input}")
+
+    @workflow("w", max_attempts=1, registry=world.registry)
+    async def w(ctx: Context) -> list[list[str | None]]:
+        world.did.append("pass")
+        ends = [ctx.step.run_workflow(f"c{n}", "child", n) for n in range(2)]
+        errors = await asyncio.gather(*ends, return_exceptions=True)
+        await ctx.step.wait_for("s", 50)
+        return [[type(e).__name__, str(e), getattr(e, "cause_run_id", None)] for e in errors]
+
+    await world.worker()
+    handle = await world.start()
+    await soon(lambda: world.did.count("0") + world.did.count("1") == 2, "both children")
+    gates[0].set()
+    await soon(lambda: world.did.count("pass") >= 2, "the parent is woken")
+    gates[1].set()
+    errors = await handle.result()
+    ids = await child_ids(world, handle)
+    assert [(name, run_id) for name, _, run_id in errors] == [("RedflowError", run_id) for run_id in ids]
+    assert [f'"message":"child {n}"' in text for n, (_, text, _) in enumerate(errors)] == [True, True]
+    assert sorted(call for call in world.did if call != "pass") == ["0", "1"]
+    [trace] = await world.client.get_run_attempts(handle.id)
+    assert [step["status"] for step in trace["steps"]] == ["failed", "failed", "succeeded"]
+
+
+async def test_a_caught_failure_of_a_child_stands_in_the_trace_of_its_attempt(world: World) -> None:
+    @workflow("child", max_attempts=1, registry=world.registry)
+    async def child(ctx: Context) -> None:
+        raise NonRetriableError("no")
+
+    @workflow("w", retries=FAST, registry=world.registry)
+    async def w(ctx: Context) -> str:
+        with contextlib.suppress(RedflowError):
+            await ctx.step.run_workflow("c", "child", None)
+        await ctx.step.wait_for("s", 20)
+        if ctx.run.attempt == 1:
+            raise ValueError("again")
+        return "done"
+
+    await world.worker()
+    handle = await world.start()
+    assert await handle.result() == "done"
+    first, second = await world.client.get_run_attempts(handle.id)
+    assert [(step["name"], step["status"]) for step in first["steps"]] == [("c", "failed"), ("s", "succeeded")]
+    assert [(step["name"], step["status"]) for step in second["steps"]] == [("c", "failed")]
+    children = await world.client.list_runs(ListRunsParams(workflow="child"))
+    assert len(children) == 2, "one for each attempt"
+
+
+@pytest.mark.parametrize("how", ["canceled", "timed out"])
+async def test_a_child_that_was_canceled_or_timed_out_stays_so_in_its_attempt(world: World, how: str) -> None:
+    gate = asyncio.Event()
+
+    @workflow("child", registry=world.registry)
+    async def child(ctx: Context) -> None:
+        world.did.append("child")
+        await gate.wait()
+
+    @workflow("w", max_attempts=1, registry=world.registry)
+    async def w(ctx: Context) -> str:
+        ended = ""
+        try:
+            await ctx.step.run_workflow("c", "child", None, timeout_ms=50 if how == "timed out" else None)
+        except (CanceledError, TimeoutError) as exc:
+            ended = f"{type(exc).__name__}: {exc}"
+        await ctx.step.wait_for("s", 20)
+        return ended
+
+    await world.worker()
+    handle = await world.start()
+    [child_id] = await eventually(lambda: child_ids(world, handle), "the child")
+    if how == "canceled":
+        assert await world.client.cancel_run(child_id)
+    wanted = (
+        f"CanceledError: Child run canceled: {child_id}" if how == "canceled" else "TimeoutError: Step timed out: c"
+    )
+    assert await handle.result() == wanted
+    assert await child_ids(world, handle) == [child_id]
 
 
 async def test_the_stored_error_of_a_failed_child_names_the_child_and_holds_no_copy(world: World) -> None:

@@ -120,6 +120,21 @@ async def test_timeout_ms_shorter_than_the_wait_fails_it_retryably(world: World)
     assert nap["finished_at"] - nap["started_at"] >= 99
 
 
+async def test_waits_that_time_out_one_after_the_other_do_so_once_in_an_attempt(world: World) -> None:
+    @workflow("w", max_attempts=1, registry=world.registry)
+    async def w(ctx: Context) -> list[str]:
+        world.did.append("pass")
+        waits = [ctx.step.wait_for(f"nap {ms}", "1h", timeout_ms=ms) for ms in (20, 120)]
+        errors = await asyncio.gather(*waits, return_exceptions=True)
+        await ctx.step.wait_for("rest", 20)
+        return [f"{type(error).__name__}: {error}" for error in errors]
+
+    await world.worker()
+    handle = await world.start()
+    assert await handle.result() == [f"TimeoutError: Step timed out: nap {ms}" for ms in (20, 120)]
+    assert len(world.did) <= 4, "begin, two time-outs, the rest"
+
+
 async def test_timeout_ms_longer_than_the_wait_does_nothing(world: World) -> None:
     @workflow("w", registry=world.registry)
     async def w(ctx: Context) -> object:
