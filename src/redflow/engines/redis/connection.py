@@ -8,22 +8,33 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
 
-from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import AbstractConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     ClusterDownError,
+    MasterDownError,
     MovedError,
     NoScriptError,
     OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
     ResponseError,
+    TryAgainError,
 )
+from redis.exceptions import ConnectionError as RedisConnectionError
 
+from redflow.engines.redis.discovery import (
+    CONNECT_TIMEOUT_S,
+    ClusterFinder,
+    NewConnection,
+    SentinelFinder,
+    open_connection,
+    tls_failure,
+)
 from redflow.engines.redis.link import Argument, Link, LinkLost, Reply
 from redflow.engines.redis.scripts import Script
 from redflow.errors import ConnectionError, QueueFullError, RedflowError, ServerTooOldError
@@ -31,23 +42,19 @@ from redflow.errors import ConnectionError, QueueFullError, RedflowError, Server
 T = TypeVar("T")
 
 OLDEST_SERVER: Final = (6, 2)
-CONNECT_TIMEOUT_S: Final = 5.0
-_PASSING: Final = (
-    "LOADING",
-    "BUSY ",
-    "READONLY",
-    "MASTERDOWN",
-    "CLUSTERDOWN",
-    "TRYAGAIN",
-    "UNBLOCKED",
-    "MISCONF",
-    "NOREPLICAS",
-)
-"""Refusals that go away by themselves: a server that starts, fails over, is blocked or has a full disk."""
-_ELSEWHERE: Final = ("READONLY", "MASTERDOWN", "UNBLOCKED")
-"""Refusals of a server that is not the primary any more: the next connection asks anew who is."""
+_ELSEWHERE: Final = (MovedError, ReadOnlyError, MasterDownError)
+"""Refusals of a server that is not the primary (any more): the next connection asks anew who is."""
+_PASSING: Final = (*_ELSEWHERE, AskError, ClusterDownError, TryAgainError)
+"""Refusals that go away by themselves: a server that fails over, or that is handing our slot to another.
 
-NewConnection = Callable[[], Awaitable[AbstractConnection]]
+ASK is not followed. No key has the name of the base, so a node that hands our slot over refuses every script whole
+(ASK), and goes on doing so until the other one has all keys. There a script would find only those that have arrived,
+and what it wrote would collide with those that had not.
+"""
+_PASSING_CODES: Final = ("LOADING", "BUSY ", "READONLY", "UNBLOCKED", "MISCONF", "NOREPLICAS")
+"""More of them, for which redis-py has no class, or not in each of its versions: a server that starts, whose disk is
+full, or that is busy with a script. READONLY stands inside of what Redis 6.2 says of a script."""
+_ELSEWHERE_CODES: Final = ("READONLY", "UNBLOCKED")
 
 
 class Connection:
@@ -68,18 +75,28 @@ class Connection:
         """How often the server was out of reach; a reaper waits after such a gap."""
 
     async def connect(self) -> AbstractConnection:
-        """A fresh connection to a server that is new enough.
+        """A fresh connection to a server that is new enough, and the master where there are several.
 
         Raises:
-            ServerTooOldError, redis.exceptions.RedisError, OSError
+            ServerTooOldError, redflow.errors.ConnectionError, redis.exceptions.RedisError, OSError
         """
-        connection = await self._new_connection()
-        async with asyncio.timeout(connection.socket_connect_timeout or CONNECT_TIMEOUT_S):
-            await connection.connect()  # type: ignore[no-untyped-call]  # reason: redis-py leaves it unannotated
-            await self._check_version(connection)
+        try:
+            connection = await self._new_connection()
+            try:
+                await open_connection(connection)
+                async with asyncio.timeout(connection.socket_connect_timeout or CONNECT_TIMEOUT_S):
+                    self._check(await self._hello(connection))
+            except BaseException:
+                await connection.disconnect(nowait=True)
+                raise
+        except (RedisError, OSError) as exc:
+            if why := tls_failure(exc):
+                raise ConnectionError(f"can't use {self.address}: {why}") from exc
+            raise
         return connection
 
-    async def _check_version(self, connection: AbstractConnection) -> None:
+    async def _hello(self, connection: AbstractConnection) -> dict[bytes, Reply]:
+        """What the server says of itself; nothing if it may not."""
         try:
             await connection.send_command("HELLO", check_health=False)
             hello = await connection.read_response(disable_decoding=True)
@@ -87,17 +104,21 @@ class Connection:
             if isinstance(exc, AuthenticationError) or "NOAUTH" in str(exc).upper():
                 raise AuthenticationError(str(exc)) from exc
             if "unknown command" not in str(exc).lower():
-                return
-            await connection.disconnect(nowait=True)
+                return {}
             raise ServerTooOldError(
                 f"{self.address} runs a Redis older than 6.0; redflow needs Redis >= 6.2 or Valkey"
             ) from exc
-        facts = dict(zip(hello[::2], hello[1::2], strict=False)) if isinstance(hello, list) else hello
-        version = facts.get(b"version", b"").decode()
-        numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+        return dict(zip(hello[::2], hello[1::2], strict=False)) if isinstance(hello, list) else hello
+
+    def _check(self, facts: dict[bytes, Reply]) -> None:
+        version = facts.get(b"version")
+        text = version.decode() if isinstance(version, bytes) else ""
+        numbers = tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
         if numbers and numbers < OLDEST_SERVER:
-            await connection.disconnect(nowait=True)
-            raise ServerTooOldError(f"{self.address} runs Redis {version}; redflow needs Redis >= 6.2 or Valkey")
+            raise ServerTooOldError(f"{self.address} runs Redis {text}; redflow needs Redis >= 6.2 or Valkey")
+        # Whoever named this server may be behind the times: after a failover the old master is a replica.
+        if isinstance(self._new_connection, ClusterFinder | SentinelFinder) and facts.get(b"role") == b"replica":
+            raise RedisConnectionError("the server that was named as the master is a replica")
 
     async def call(
         self, script: Script, base: str, args: Sequence[Argument] = (), *, patience_s: float | None = None
@@ -145,6 +166,7 @@ class Connection:
         deadline = loop.time() + (self._patience_s if patience_s is None else patience_s)
         delay = 0.02
         while True:
+            link = self._link.connections
             try:
                 return await once()
             except LinkLost as exc:
@@ -156,10 +178,12 @@ class Connection:
                 reason = str(exc)
                 if isinstance(exc, OutOfMemoryError) or "OOM command not allowed" in reason:
                     raise QueueFullError(f"{self.address} is out of memory; {what} was refused whole") from exc
-                if isinstance(exc, MovedError) or any(code in reason for code in _ELSEWHERE):
-                    await self._link.reconnect(reason)
-                elif not any(code in reason for code in _PASSING):
+                if not isinstance(exc, _PASSING) and not any(code in reason for code in _PASSING_CODES):
                     raise RedflowError(f"{self.address} refused {what}: {reason}") from exc
+                self.losses += 1  # leases could not be renewed meanwhile, as little as without a connection
+                if isinstance(exc, _ELSEWHERE) or any(code in reason for code in _ELSEWHERE_CODES):
+                    await self._link.reconnect(reason, link)
+                reason = f"{_CODES.get(type(exc), '')} {reason}".strip()
             if self._link.closed:
                 raise ConnectionError(f"the client of {self.address} is closed")
             if loop.time() + delay > deadline:
@@ -180,57 +204,12 @@ class Connection:
         await self._link.close()
 
 
-def clone_of(client: Redis | RedisCluster, base: str) -> NewConnection:
-    """Connections to the server of a redis-py client, with our own settings.
-
-    Whatever the client's mode (bytes or `decode_responses`, retries, timeouts, protocol), ours read bytes, never
-    send a command again by themselves and leave time-outs to the link. In a cluster they lead to the primary of
-    the slot of `base`, and every key has that slot; each connection asks anew who it is.
-    """
-    if isinstance(client, RedisCluster):
-        return _to_node_of(client, base)
-    pool = client.connection_pool
-    kwargs = _ours(pool.connection_kwargs)
-
-    async def new_connection() -> AbstractConnection:
-        return pool.connection_class(**kwargs)
-
-    return new_connection
-
-
-def _to_node_of(cluster: RedisCluster, base: str) -> NewConnection:
-    async def new_connection() -> AbstractConnection:
-        await cluster.aclose()
-        fresh = await cluster.initialize()  # reads the slots again
-        node = fresh.get_node_from_key(base)
-        if node is None:
-            raise ClusterDownError(f"no node of the cluster has the slot of {base}")
-        return node.connection_class(**_ours(node.connection_kwargs))
-
-    return new_connection
-
-
-def _ours(kwargs: Mapping[str, object]) -> dict[str, Any]:  # reason: redis-py takes them as untyped keywords
-    kept = {name: value for name, value in kwargs.items() if name not in _NOT_CLONED}
-    return kept | {
-        "decode_responses": False,
-        "retry": Retry(NoBackoff(), 0),
-        "retry_on_timeout": False,
-        "retry_on_error": [],
-        "socket_timeout": None,
-        "socket_connect_timeout": kept.get("socket_connect_timeout") or CONNECT_TIMEOUT_S,
-        "health_check_interval": 0,
-        "protocol": 2,
-    }
-
-
-_NOT_CLONED: Final = frozenset(
-    {
-        "maint_notifications_config",
-        "maint_notifications_pool_handler",
-        "oss_cluster_maint_notifications_handler",
-        "orig_host_address",
-        "orig_socket_timeout",
-        "orig_socket_connect_timeout",
-    }
-)
+_CODES: Final[dict[type[ResponseError], str]] = {
+    MovedError: "MOVED",
+    AskError: "ASK",
+    ReadOnlyError: "READONLY",
+    MasterDownError: "MASTERDOWN",
+    ClusterDownError: "CLUSTERDOWN",
+    TryAgainError: "TRYAGAIN",
+}
+"""The codes that redis-py cuts off, for messages."""

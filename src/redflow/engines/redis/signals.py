@@ -16,7 +16,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AuthenticationError, RedisError
 
 from redflow.engines.redis.connection import Connection
-from redflow.errors import ConnectionError, ServerTooOldError
+from redflow.errors import ConnectionError, RedflowError
 
 log = logging.getLogger("redflow")
 
@@ -85,7 +85,7 @@ class Signals:
                 await connection.send_command("SUBSCRIBE", *self._channels, check_health=False)
                 delay = 0.05
                 await self._read(connection, first)
-            except (TimeoutError, RedisError, OSError, ServerTooOldError) as exc:
+            except (TimeoutError, RedisError, OSError, RedflowError) as exc:
                 if self._ready.is_set() or isinstance(exc, AuthenticationError):
                     log.warning("lost the push connection to %s: %s", self._source.address, exc)
                 self._failure = exc
