@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from redis import Redis
@@ -37,6 +37,13 @@ def start_all(servers: list[ServerProcess]) -> None:
         list(pool.map(ServerProcess.start, servers))
 
 
+def discard(server: ServerProcess) -> None:
+    """The end of a server: at once, since one that is asked to stop waits for its replicas."""
+    with suppress(RuntimeError):  # not running
+        server.kill()
+    server.stop()
+
+
 class RedisCluster:
     """Three masters with a third of the slots each, and replicas where a test wants one.
 
@@ -63,7 +70,7 @@ class RedisCluster:
 
     def __enter__(self) -> RedisCluster:
         for node in self.nodes:
-            self._exit.callback(node.stop)
+            self._exit.callback(discard, node)
         try:
             start_all(self.nodes)
             self._join(self.nodes[1:])
@@ -115,7 +122,7 @@ class RedisCluster:
     def add_replica(self, master: ServerProcess) -> ServerProcess:
         """Another node, which follows a master; returns once it is in step."""
         replica = ServerProcess(self._kind, self._options)
-        self._exit.callback(replica.stop)
+        self._exit.callback(discard, replica)
         replica.start()
         self.nodes.append(replica)
         self._join([replica])
@@ -225,7 +232,14 @@ class SentinelGroup:
 
     def __init__(self, kind: ServerKind, *, down_after_ms: int = 500) -> None:
         options = ServerOptions(
-            appendonly=True, config=("repl-diskless-sync-delay 0", "repl-ping-replica-period 1", "replica-priority 10")
+            appendonly=True,
+            users=("replicator on >s3cret -@all +psync +replconf +ping",),
+            config=(
+                "masteruser replicator",
+                "masterauth s3cret",
+                "repl-diskless-sync-delay 0",
+                "repl-ping-replica-period 1",
+            ),
         )
         self._kind = kind
         self._down_after_ms = down_after_ms
@@ -235,7 +249,7 @@ class SentinelGroup:
 
     def __enter__(self) -> SentinelGroup:
         for server in self.servers:
-            self._exit.callback(server.stop)
+            self._exit.callback(discard, server)
         try:
             start_all(self.servers)
             master, replica = self.servers
@@ -248,7 +262,7 @@ class SentinelGroup:
             )
             self.sentinels = [ServerProcess(self._kind, ServerOptions(sentinel=True, config=config)) for _ in range(3)]
             for sentinel in self.sentinels:
-                self._exit.callback(sentinel.stop)
+                self._exit.callback(discard, sentinel)
             start_all(self.sentinels)
             self.wait_watched()
         except BaseException:
@@ -276,6 +290,12 @@ class SentinelGroup:
         """The other one."""
         master = self.master
         return next(server for server in self.servers if server is not master)
+
+    def cut_replication(self) -> None:
+        """From now on the replica hears nothing of the master, while the Sentinels see both."""
+        master = self.master
+        ask(master, "ACL", "SETUSER", "replicator", "off")
+        ask(master, "CLIENT", "KILL", "TYPE", "replica")
 
     def wait_watched(self) -> None:
         """Wait until each Sentinel knows the replica and the two others, so that they can agree on a failover."""

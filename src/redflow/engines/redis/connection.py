@@ -54,7 +54,8 @@ and what it wrote would collide with those that had not.
 _PASSING_CODES: Final = ("LOADING", "BUSY ", "READONLY", "UNBLOCKED", "MISCONF", "NOREPLICAS")
 """More of them, for which redis-py has no class, or not in each of its versions: a server that starts, whose disk is
 full, or that is busy with a script. READONLY stands inside of what Redis 6.2 says of a script."""
-_ELSEWHERE_CODES: Final = ("READONLY", "UNBLOCKED")
+_ELSEWHERE_CODES: Final = ("READONLY", "UNBLOCKED", "NOREPLICAS")
+"""NOREPLICAS: perhaps its replica is the master by now."""
 
 
 class Connection:
