@@ -258,7 +258,7 @@ class SentinelGroup:
             config = (
                 f"sentinel monitor {self.SERVICE} 127.0.0.1 {master.port} 2",
                 f"sentinel down-after-milliseconds {self.SERVICE} {self._down_after_ms}",
-                f"sentinel failover-timeout {self.SERVICE} 3000",
+                f"sentinel failover-timeout {self.SERVICE} 2000",
             )
             self.sentinels = [ServerProcess(self._kind, ServerOptions(sentinel=True, config=config)) for _ in range(3)]
             for sentinel in self.sentinels:

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from redis.asyncio.sentinel import Sentinel
 
 from redflow import create_client, workflow
+from redflow.engines.redis.connection import Connection
 from redflow.errors import ConnectionError
 from tests.support.clusters import SentinelGroup, ask, info, offset_of
 from tests.support.core_scenarios import CORE, Scenario, a_killed_worker_is_replaced, name_of
@@ -107,6 +108,32 @@ async def test_sentinels_that_hang_or_are_gone_are_not_waited_for(group: Sentine
         hanging.resume()
 
 
+async def rests(connection: Connection) -> None:
+    """Wait until its next call will ask the Sentinels first."""
+    loop = asyncio.get_running_loop()
+    await soon(lambda: loop.time() - connection._asked_at > 2, "two seconds of rest")
+
+
+@pytest.mark.faults
+async def test_a_planned_failover_under_load(group: SentinelGroup, world: World) -> None:
+    """SENTINEL FAILOVER: the old master lives on as a replica, and nobody goes on talking to it."""
+    define_load(world)
+    await world.worker()
+    former, replica = group.master, group.replica
+    handles = await feed(world, 20)
+    reached = offset_of(former)
+    await soon(lambda: offset_of(replica) >= reached, "the replica to have it all")
+    ask(group.sentinels[0], "SENTINEL", "FAILOVER", group.SERVICE)
+    await asyncio.to_thread(group.wait_for_master, replica)
+    assert info(former, "replication")["role"] == "master", "it has not been told yet, and accepts what will be lost"
+    await rests(world.client.connection)
+    handles += [await world.start(n, name="plain" if n % 3 == 0 else "w") for n in range(20, 30)]
+    await check_load(world, handles, again=60)
+    assert world.client.connection.peer == ("127.0.0.1", replica.port)
+    ask(former, "REPLICAOF", "127.0.0.1", replica.port)  # the Sentinels take ten seconds and more
+    await asyncio.to_thread(group.wait_watched)
+
+
 @pytest.mark.faults
 async def test_the_master_dies_in_the_middle_of_work(
     group: SentinelGroup, world: World, record_property: Callable[[str, object], None]
@@ -145,23 +172,6 @@ async def test_the_master_dies_in_the_middle_of_work(
     assert all(world.did.count(f"second {n}") <= 2 for n in range(40))
     assert (await world.client.get_stats())["total"] == 40
     await asyncio.to_thread(former.start)
-    await asyncio.to_thread(group.wait_watched)
-
-
-@pytest.mark.faults
-async def test_a_planned_failover_under_load(group: SentinelGroup, world: World) -> None:
-    """SENTINEL FAILOVER: the old master lives on as a replica, and nobody goes on talking to it."""
-    define_load(world)
-    await world.worker()
-    former, replica = group.master, group.replica
-    handles = await feed(world, 20)
-    reached = offset_of(former)
-    await soon(lambda: offset_of(replica) >= reached, "the replica to have it all")
-    ask(group.sentinels[0], "SENTINEL", "FAILOVER", group.SERVICE)
-    # Until the old master is told, it accepts what the new one never hears of: see the documentation.
-    await soon(lambda: info(former, "replication")["role"] == "slave", "the new roles")
-    handles += [await world.start(n, name="plain" if n % 3 == 0 else "w") for n in range(20, 30)]
-    await check_load(world, handles, again=60)
     await asyncio.to_thread(group.wait_watched)
 
 

@@ -29,10 +29,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from redflow.engines.redis.discovery import (
     CONNECT_TIMEOUT_S,
+    Address,
     ClusterFinder,
     NewConnection,
     SentinelFinder,
     open_connection,
+    peer_of,
     tls_failure,
 )
 from redflow.engines.redis.link import Argument, Link, LinkLost, Reply
@@ -42,6 +44,8 @@ from redflow.errors import ConnectionError, QueueFullError, RedflowError, Server
 T = TypeVar("T")
 
 OLDEST_SERVER: Final = (6, 2)
+_ASK_SENTINELS_EVERY_S: Final = 1.0
+_LONGEST_WAIT_FOR_SENTINELS_S: Final = 0.5
 _ELSEWHERE: Final = (MovedError, ReadOnlyError, MasterDownError)
 """Refusals of a server that is not the primary (any more): the next connection asks anew who is."""
 _PASSING: Final = (*_ELSEWHERE, AskError, ClusterDownError, TryAgainError)
@@ -74,6 +78,10 @@ class Connection:
         self.address = address
         self.losses = 0
         """How often the server was out of reach; a reaper waits after such a gap."""
+        self.on_moved: set[Callable[[], None]] = set()
+        """Called when another server has become the master while the old one lives on."""
+        self._asking: asyncio.Task[None] | None = None
+        self._asked_at = 0.0
 
     async def connect(self) -> AbstractConnection:
         """A fresh connection to a server that is new enough, and the master where there are several.
@@ -163,6 +171,8 @@ class Connection:
         return await self._repeat(once, str(commands[0][0]) if commands else "", None)
 
     async def _repeat(self, once: Callable[[], Awaitable[T]], what: str, patience_s: float | None) -> T:
+        if isinstance(self._new_connection, SentinelFinder):
+            await self._ask_sentinels_now_and_then(self._new_connection)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (self._patience_s if patience_s is None else patience_s)
         delay = 0.02
@@ -192,6 +202,38 @@ class Connection:
             await asyncio.sleep(delay * (0.5 + random.random()))
             delay = min(delay * 2, 0.5)
 
+    async def _ask_sentinels_now_and_then(self, finder: SentinelFinder) -> None:
+        """A master that was replaced is told so some ten seconds later, and what it accepts until then is lost.
+
+        So while calls are made the Sentinels are asked once a second, beside the calls; after a rest the first call
+        waits for their answer, unless they take long.
+        """
+        loop = asyncio.get_running_loop()
+        rested_s = loop.time() - self._asked_at
+        if rested_s < _ASK_SENTINELS_EVERY_S or self.peer is None:
+            return
+        if self._asking is None or self._asking.done():
+            self._asked_at = loop.time()
+            self._asking = loop.create_task(self._move_if_replaced(finder), name="redflow-ask-sentinels")
+            if rested_s >= 2 * _ASK_SENTINELS_EVERY_S:
+                await asyncio.wait({self._asking}, timeout=_LONGEST_WAIT_FOR_SENTINELS_S)
+
+    async def _move_if_replaced(self, finder: SentinelFinder) -> None:
+        number, peer = self._link.connections, self.peer
+        try:
+            master = await finder.master()
+        except (TimeoutError, RedisError, OSError):
+            return  # the way to the master stands; whoever needs a new one will say what is wrong
+        if peer is not None and peer != master:
+            await self._link.reconnect(f"{master} is the master now", number)
+            for tell in list(self.on_moved):
+                tell()
+
+    @property
+    def peer(self) -> Address | None:
+        """Where the connection of the moment goes, if there is one over TCP."""
+        return peer_of(self._link.connection)
+
     def limit_silence(self, seconds: float) -> None:
         """How long a server that owes a reply may say nothing before the connection counts as broken."""
         self._link.reply_timeout_s = seconds
@@ -202,6 +244,9 @@ class Connection:
 
     async def close(self) -> None:
         """Close the connection; a call after that fails."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.gather(self._asking, return_exceptions=True)
         await self._link.close()
 
 

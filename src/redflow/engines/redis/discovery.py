@@ -129,13 +129,21 @@ class SentinelFinder:
         self._to_node = to_node
 
     async def __call__(self) -> AbstractConnection:
-        """An unconnected connection to the master that the first Sentinel to answer names.
+        """An unconnected connection to the master.
+
+        Raises:
+            redis.exceptions.RedisError, OSError: no Sentinel names one.
+        """
+        return self._to_node(await self.master())
+
+    async def master(self) -> Address:
+        """The master that the first Sentinel to answer names.
 
         Raises:
             redis.exceptions.RedisError, OSError: none names one.
         """
         sentinels, self._sentinels = self._sentinels, _rotated(self._sentinels)
-        return self._to_node(await first_answer([partial(self._ask, new) for new in sentinels]))
+        return await first_answer([partial(self._ask, new) for new in sentinels])
 
     async def _ask(self, to_sentinel: Callable[[], AbstractConnection]) -> Address:
         reply = await ask(to_sentinel(), "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
@@ -143,6 +151,11 @@ class SentinelFinder:
             raise RedisConnectionError(f"the Sentinels know no master named {self._service!r}")
         host, port = (part.decode() if isinstance(part, bytes) else str(part) for part in reply)
         return Address(host, int(port))
+
+
+def peer_of(connection: AbstractConnection | None) -> Address | None:
+    """Where a connection goes; None if there is none, or if it is no TCP connection."""
+    return Address(connection.host, int(connection.port)) if isinstance(connection, TcpConnection) else None
 
 
 async def open_connection(connection: AbstractConnection) -> None:

@@ -77,6 +77,11 @@ class Link:
         """Whether it was closed for good."""
         return self._closed
 
+    @property
+    def connection(self) -> AbstractConnection | None:
+        """The connection of the moment, if there is one."""
+        return self._connection
+
     async def reconnect(self, why: str, number: int) -> None:
         """Drop the connection, so that the next call makes a new one; calls under way fail with LinkLost.
 
