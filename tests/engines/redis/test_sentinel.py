@@ -130,8 +130,7 @@ async def test_a_planned_failover_under_load(group: SentinelGroup, world: World)
     handles += [await world.start(n, name="plain" if n % 3 == 0 else "w") for n in range(20, 30)]
     await check_load(world, handles, again=60)
     assert world.client.connection.peer == ("127.0.0.1", replica.port)
-    ask(former, "REPLICAOF", "127.0.0.1", replica.port)  # the Sentinels take ten seconds and more
-    await asyncio.to_thread(group.wait_watched)
+    await asyncio.to_thread(group.rejoin, former)
 
 
 @pytest.mark.faults
@@ -172,7 +171,7 @@ async def test_the_master_dies_in_the_middle_of_work(
     assert all(world.did.count(f"second {n}") <= 2 for n in range(40))
     assert (await world.client.get_stats())["total"] == 40
     await asyncio.to_thread(former.start)
-    await asyncio.to_thread(group.wait_watched)
+    await asyncio.to_thread(group.rejoin, former)
 
 
 @pytest.mark.faults
@@ -218,4 +217,4 @@ async def test_a_replica_that_lagged_takes_over(
     await soon(lambda: epoch(replica) > before + 3, "more heartbeats")
     assert caplog.text.count(WENT_BACK) == 1
     await asyncio.to_thread(former.start)
-    await asyncio.to_thread(group.wait_watched)
+    await asyncio.to_thread(group.rejoin, former)

@@ -33,6 +33,7 @@ from redflow.engines.redis.discovery import (
     ClusterFinder,
     NewConnection,
     SentinelFinder,
+    certificate_hint,
     open_connection,
     peer_of,
     tls_failure,
@@ -92,9 +93,10 @@ class Connection:
         try:
             connection = await self._new_connection()
             try:
-                await open_connection(connection)
-                async with asyncio.timeout(connection.socket_connect_timeout or CONNECT_TIMEOUT_S):
-                    self._check(await self._hello(connection))
+                with certificate_hint(connection):
+                    await open_connection(connection)
+                    async with asyncio.timeout(connection.socket_connect_timeout or CONNECT_TIMEOUT_S):
+                        self._check(await self._hello(connection))
             except BaseException:
                 await connection.disconnect(nowait=True)
                 raise

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -164,8 +164,29 @@ async def open_connection(connection: AbstractConnection) -> None:
     Raises:
         TimeoutError, redis.exceptions.RedisError, OSError
     """
-    async with asyncio.timeout(connection.socket_connect_timeout or CONNECT_TIMEOUT_S):
-        await connection.connect()  # type: ignore[no-untyped-call]  # reason: redis-py leaves it unannotated
+    try:
+        async with asyncio.timeout(connection.socket_connect_timeout or CONNECT_TIMEOUT_S):
+            await connection.connect()  # type: ignore[no-untyped-call]  # reason: redis-py leaves it unannotated
+    except TimeoutError as exc:
+        if isinstance(connection, SSLConnection):
+            raise RedisConnectionError("no answer to the TLS handshake in time; does that port speak TLS?") from exc
+        raise
+
+
+@contextlib.contextmanager
+def certificate_hint(connection: AbstractConnection) -> Iterator[None]:
+    """TLS 1.3 refuses a client without a certificate after the handshake, and the alert that says so often gets lost.
+
+    Raises:
+        redis.exceptions.ConnectionError: with a hint, if the server hung up on such a client.
+    """
+    try:
+        yield
+    except RedisConnectionError as exc:
+        hung_up = any(part in str(exc) for part in ("while reading", "while writing", "closed by server"))
+        if hung_up and isinstance(connection, SSLConnection) and connection.certfile is None:
+            raise RedisConnectionError(f"{exc} Perhaps it asks for a client certificate (ssl_certfile).") from exc
+        raise
 
 
 async def ask(connection: AbstractConnection, *command: str) -> Reply:
@@ -175,11 +196,12 @@ async def ask(connection: AbstractConnection, *command: str) -> Reply:
         TimeoutError, redis.exceptions.RedisError, OSError
     """
     try:
-        await open_connection(connection)
-        async with asyncio.timeout(connection.socket_connect_timeout or CONNECT_TIMEOUT_S):
-            await connection.send_command(*command, check_health=False)
-            reply: Reply = await connection.read_response(disable_decoding=True)
-            return reply
+        with certificate_hint(connection):
+            await open_connection(connection)
+            async with asyncio.timeout(connection.socket_connect_timeout or CONNECT_TIMEOUT_S):
+                await connection.send_command(*command, check_health=False)
+                reply: Reply = await connection.read_response(disable_decoding=True)
+        return reply
     finally:
         with contextlib.suppress(RedisError, OSError):
             await connection.disconnect(nowait=True)
