@@ -170,6 +170,16 @@ def slot_of(prefix: str) -> int:
     return int(key_slot(Keys.of(prefix).base.encode()))
 
 
+def node_url(url: str, prefix: str) -> str:
+    """URL of the node that has a prefix, by what the first node of a redis+cluster:// URL says."""
+    host, _, port = url.removeprefix("redis+cluster://").partition(",")[0].partition(":")
+    with Redis(host=host, port=int(port), protocol=2) as redis:
+        rows = redis.execute_command("CLUSTER SLOTS")
+    row = next(row for row in rows if row[0] <= slot_of(prefix) <= row[1])
+    name, port = row[2][0], row[2][1]
+    return f"redis://{name.decode() or host}:{port}"
+
+
 def _port_of_owner(node: ServerProcess, slot: int) -> int | None:
     try:
         rows = ask(node, "CLUSTER", "SLOTS")

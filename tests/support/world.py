@@ -16,6 +16,7 @@ from redflow.engines.redis.sources import AnyRedis
 from redflow.handle import RunHandle
 from redflow.registry import WorkflowRegistry
 from redflow.types import JsonData
+from tests.support.clusters import node_url
 
 T = TypeVar("T")
 
@@ -53,6 +54,12 @@ async def soon(condition: Callable[[], bool], what: str, *, timeout_s: float = D
     await eventually(look, what, timeout_s=timeout_s)
 
 
+def impatient(client: RedflowClient) -> RedflowClient:
+    """A client that gives up at once what it can't reach; by itself it tries for three seconds."""
+    client.connection._patience_s = 0.1
+    return client
+
+
 class World:
     """One prefix on a server.
 
@@ -60,7 +67,8 @@ class World:
         url: of the server.
         prefix: of all keys.
         redis: makes the client that is given to redflow in place of the URL.
-        direct: URL for the test's own look at the keys, where redis-py can't read `url` as it is.
+        direct: URL for the test's own look at the keys, where redis-py can't use `url` as it is; in a cluster that of
+            the node which has the prefix at first.
 
     Attributes:
         did: what handlers and steps noted, in order; the witness that stands outside of Redis.
@@ -74,6 +82,8 @@ class World:
         self.prefix = prefix
         self.registry = WorkflowRegistry()
         self.client = self.new_client()
+        if direct is None and url.startswith("redis+cluster://"):
+            direct = node_url(url, prefix)
         self.redis: Redis = Redis.from_url(direct or url)
         self.keys = Keys.of(prefix)
         self.did: list[str] = []

@@ -17,11 +17,19 @@ from redflow.domain.run import stored_run_id
 from redflow.errors import ConnectionError
 from redflow.types import JsonData
 from tests.support.clusters import RedisCluster, ask, in_step, move_slot, offset_of, slot_of
-from tests.support.core_scenarios import CORE, Scenario, a_killed_worker_is_replaced, name_of
+from tests.support.core_scenarios import (
+    CORE,
+    Scenario,
+    a_killed_worker_is_replaced,
+    events,
+    name_of,
+    results_are_pushed,
+    runs_with_steps,
+)
 from tests.support.invariants import check_invariants
 from tests.support.load import check_load, define_load, feed
 from tests.support.servers import ServerKind, ServerProcess
-from tests.support.world import Context, World, soon
+from tests.support.world import Context, World, impatient, soon
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +49,7 @@ async def world(cluster: RedisCluster, request: pytest.FixtureRequest) -> AsyncI
     """A prefix on the first node, while the URL or the given client names another one. Judged at the end."""
     prefix = cluster.prefix_on(0, "cluster")
     given = None if getattr(request, "param", "url") == "url" else lambda: client_of(cluster.nodes[2])
-    world = World(cluster.url, prefix, redis=given, direct=cluster.owner(prefix).url)
+    world = World(cluster.url, prefix, redis=given)
     yield world
     try:
         await world.stop_workers()
@@ -50,16 +58,21 @@ async def world(cluster: RedisCluster, request: pytest.FixtureRequest) -> AsyncI
         await world.close()
 
 
-@pytest.mark.parametrize("world", ["url", "client"], indirect=True)
 @pytest.mark.parametrize("scenario", CORE, ids=name_of)
 async def test_core(world: World, scenario: Scenario) -> None:
+    await scenario(world)
+
+
+@pytest.mark.parametrize("world", ["client"], indirect=True)
+@pytest.mark.parametrize("scenario", [runs_with_steps, events, results_are_pushed], ids=name_of)
+async def test_core_of_a_given_client(world: World, scenario: Scenario) -> None:
     await scenario(world)
 
 
 async def test_all_keys_of_a_prefix_are_on_the_node_of_its_slot(cluster: RedisCluster) -> None:
     for n, node in enumerate(cluster.nodes[:3]):
         prefix = cluster.prefix_on(n, "spread")
-        world = World(cluster.url, prefix, direct=node.url)
+        world = World(cluster.url, prefix)
         define_load(world)
         await world.client.sync_registry(world.registry, app="app")
         await world.start(0)
@@ -71,7 +84,7 @@ async def test_a_given_client_stays_usable(cluster: RedisCluster) -> None:
     """Neither a connection of ours nor the end of a worker closes it under its owner."""
     redis = client_of(cluster.nodes[0])
     prefix = cluster.prefix_on(2, "given")
-    world = World(cluster.url, prefix, redis=lambda: redis, direct=cluster.owner(prefix).url)
+    world = World(cluster.url, prefix, redis=lambda: redis)
     try:
 
         @workflow("w", registry=world.registry)
@@ -93,7 +106,7 @@ async def test_a_given_client_stays_usable(cluster: RedisCluster) -> None:
 
 async def test_no_node_answers() -> None:
     """One line that says where and why."""
-    client = create_client(url="redis+cluster://127.0.0.1:1,127.0.0.1:2", prefix="nowhere")
+    client = impatient(create_client(url="redis+cluster://127.0.0.1:1,127.0.0.1:2", prefix="nowhere"))
     with pytest.raises(ConnectionError, match=r"^can't reach redis\+cluster://127\.0\.0\.1:1,127\.0\.0\.1:2: [^\n]+$"):
         await client.get_stats()
     await client.close()

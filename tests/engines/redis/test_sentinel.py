@@ -20,7 +20,7 @@ from tests.support.core_scenarios import CORE, Scenario, a_killed_worker_is_repl
 from tests.support.invariants import check_invariants
 from tests.support.load import check_load, define_load, feed
 from tests.support.servers import ServerKind, ServerProcess
-from tests.support.world import Context, World, soon
+from tests.support.world import Context, World, impatient, soon
 
 WENT_BACK = "Redis went back in time"
 
@@ -78,7 +78,7 @@ async def test_a_given_client(group: SentinelGroup, prefix: str) -> None:
 )
 async def test_no_master_is_found(group: SentinelGroup, url: str, why: str) -> None:
     """One line that says where and why."""
-    client = create_client(url=url.format(port=group.sentinels[0].port), prefix="nowhere")
+    client = impatient(create_client(url=url.format(port=group.sentinels[0].port), prefix="nowhere"))
     with pytest.raises(ConnectionError) as caught:
         await client.get_stats()
     await client.close()
