@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import re
 import secrets
 import signal
@@ -12,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
+from tests.support.clusters import RedisCluster
 from tests.support.invariants import check_invariants
 from tests.support.keyspace import connection_to
 from tests.support.servers import ServerKind, ServerOptions, ServerProcess, find_binary, selected_kind
@@ -87,9 +89,20 @@ def server(server_kind: ServerKind) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture
-def redis_url(server: ServerProcess) -> str:
-    """URL of the shared server."""
+def redis_url(request: pytest.FixtureRequest) -> str:
+    """URL of the shared server; with REDFLOW_TEST_CLUSTER=1 of a cluster of three, for tests that run on both."""
+    if os.environ.get("REDFLOW_TEST_CLUSTER"):
+        cluster: RedisCluster = request.getfixturevalue("shared_cluster")
+        return cluster.url
+    server: ServerProcess = request.getfixturevalue("server")
     return server.url
+
+
+@pytest.fixture(scope="session")
+def shared_cluster(server_kind: ServerKind) -> Iterator[RedisCluster]:
+    """The cluster that tests share with REDFLOW_TEST_CLUSTER=1."""
+    with RedisCluster(server_kind) as cluster:
+        yield cluster
 
 
 @pytest.fixture

@@ -22,7 +22,8 @@ from redflow.domain.retry import MAX_JITTER_MS, backoff_ms
 from redflow.domain.retry import is_retryable_error as is_retryable_error
 from redflow.emitting import accept_event, build_event
 from redflow.engine import Engine, RunEnd
-from redflow.engines.redis.connection import Connection, clone_of
+from redflow.engines.redis.connection import Connection
+from redflow.engines.redis.discovery import clone_of
 from redflow.engines.redis.engine import RedisEngine
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.sources import AnyRedis, EmbeddedUse, address_of, open_source

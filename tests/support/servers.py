@@ -58,6 +58,7 @@ class ServerOptions:
         requirepass: password of the default user.
         maxmemory: limit in bytes, with the policy noeviction.
         users: ACL rules such as `app on >secret ~app* resetchannels &app* +@all`, written to an aclfile.
+        sentinel: watch other servers instead of keeping data; what to watch stands in `config`.
         config: further lines of the configuration file.
     """
 
@@ -65,6 +66,7 @@ class ServerOptions:
     requirepass: str | None = None
     maxmemory: int | None = None
     users: tuple[str, ...] = ()
+    sentinel: bool = False
     config: tuple[str, ...] = ()
 
 
@@ -267,7 +269,7 @@ class ServerProcess:
         with (self.directory / "server.log").open("wb") as log:
             # A session of its own: Ctrl-C in the terminal reaches the tests, which then stop the server.
             server = subprocess.Popen(
-                [str(binary), str(config)],
+                [str(binary), str(config), *(["--sentinel"] if self.options.sentinel else [])],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -302,6 +304,8 @@ class ServerProcess:
 
     def _config_lines(self) -> list[str]:
         options = self.options
+        if options.sentinel:
+            return ["bind 127.0.0.1", f"port {self.port}", f"dir {self.directory}", "daemonize no", *options.config]
         lines = [
             "bind 127.0.0.1",
             f"port {self.port}",

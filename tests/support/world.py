@@ -12,9 +12,11 @@ from redis.asyncio import Redis
 from redflow import RedflowClient, StartWorkerOptions, WorkerHandle, create_client, start_worker
 from redflow.definitions import BlockingWorkflowHandlerContext, WorkflowHandlerContext
 from redflow.engines.redis.keys import Keys
+from redflow.engines.redis.sources import AnyRedis
 from redflow.handle import RunHandle
 from redflow.registry import WorkflowRegistry
 from redflow.types import JsonData
+from tests.support.clusters import node_url
 
 T = TypeVar("T")
 
@@ -52,23 +54,37 @@ async def soon(condition: Callable[[], bool], what: str, *, timeout_s: float = D
     await eventually(look, what, timeout_s=timeout_s)
 
 
+def impatient(client: RedflowClient) -> RedflowClient:
+    """A client that gives up at once what it can't reach; by itself it tries for three seconds."""
+    client.connection._patience_s = 0.1
+    return client
+
+
 class World:
     """One prefix on a server.
 
     Args:
         url: of the server.
         prefix: of all keys.
+        redis: makes the client that is given to redflow in place of the URL.
+        direct: URL for the test's own look at the keys, where redis-py can't use `url` as it is; in a cluster that of
+            the node which has the prefix at first.
 
     Attributes:
         did: what handlers and steps noted, in order; the witness that stands outside of Redis.
     """
 
-    def __init__(self, url: str, prefix: str) -> None:
+    def __init__(
+        self, url: str, prefix: str, *, redis: Callable[[], AnyRedis] | None = None, direct: str | None = None
+    ) -> None:
         self.url = url
+        self._given = redis
         self.prefix = prefix
         self.registry = WorkflowRegistry()
         self.client = self.new_client()
-        self.redis: Redis = Redis.from_url(url)
+        if direct is None and url.startswith("redis+cluster://"):
+            direct = node_url(url, prefix)
+        self.redis: Redis = Redis.from_url(direct or url)
         self.keys = Keys.of(prefix)
         self.did: list[str] = []
         self._workers: list[WorkerHandle] = []
@@ -76,7 +92,8 @@ class World:
 
     def new_client(self, *, app: str | None = None) -> RedflowClient:
         """Another client of this world, closed at its end."""
-        client = create_client(url=self.url, prefix=self.prefix, app=app)
+        redis = self._given() if self._given is not None else None
+        client = create_client(url=self.url, redis=redis, prefix=self.prefix, app=app)
         if hasattr(self, "_clients"):
             self._clients.append(client)
         return client
@@ -90,7 +107,14 @@ class World:
 
     def options(self) -> StartWorkerOptions:
         """The usual options of a worker, to be changed by `dataclasses.replace`."""
-        return StartWorkerOptions(app="app", url=self.url, prefix=self.prefix, registry=self.registry, concurrency=10)
+        return StartWorkerOptions(
+            app="app",
+            redis=self.client.redis if self._given is not None else None,
+            url=self.url,
+            prefix=self.prefix,
+            registry=self.registry,
+            concurrency=10,
+        )
 
     async def small_worker(self, concurrency: int = 1) -> WorkerHandle:
         """A worker with few slots."""

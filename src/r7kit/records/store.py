@@ -15,7 +15,8 @@ from r7kit.operations import ATTRIBUTE, PAYLOAD, START_TTL_S, Written
 from r7kit.records.keys import META_FIELDS, OPS_TTL_S, ops_key, task_key
 from r7kit.records.stream import ChangeFeed
 from r7kit.serializer import dumps, loads
-from redflow.engines.redis.connection import Connection, clone_of
+from redflow.engines.redis.connection import Connection
+from redflow.engines.redis.discovery import clone_of
 from redflow.engines.redis.link import Argument, Reply
 from redflow.engines.redis.replies import as_int, as_list, as_text
 from redflow.engines.redis.scripts import Script, verb

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 
@@ -23,6 +23,7 @@ from redflow import (
     start_worker,
     workflow,
 )
+from redflow.engines.redis.sources import AnyRedis
 from redflow.errors import ConnectionError
 from redflow.types import WorkflowRetryPolicy
 from tests.support.world import Context, World
@@ -36,16 +37,19 @@ async def everything(ctx: Context) -> object:
     return [ctx.input, await ctx.step.run("s", lambda: "never")]
 
 
-def redis_of(url: str, mode: str) -> Redis:
+def redis_of(url: str, mode: str) -> AnyRedis:
+    kind = RedisCluster if url.startswith("redis+cluster://") else Redis
+    url = url.removeprefix("redis+cluster://").removeprefix("redis://")
     if mode == "decoded":
-        return Redis.from_url(url, decode_responses=True)
+        return kind.from_url(f"redis://{url}", decode_responses=True)
     if mode == "resp3":
-        return Redis.from_url(url, protocol=3, decode_responses=True)
+        return kind.from_url(f"redis://{url}", protocol=3, decode_responses=True)
     if mode == "retrying":
-        return Redis.from_url(
-            url, retry=Retry(ExponentialBackoff(), 5), socket_timeout=0.5, health_check_interval=1, max_connections=1
+        retry = Retry(ExponentialBackoff(), 5)
+        return kind.from_url(
+            f"redis://{url}", retry=retry, socket_timeout=0.5, health_check_interval=1, max_connections=1
         )
-    return Redis.from_url(url)
+    return kind.from_url(f"redis://{url}")
 
 
 @pytest.mark.parametrize("mode", ["bytes", "decoded", "resp3", "retrying"])

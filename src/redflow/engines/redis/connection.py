@@ -8,22 +8,36 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
 
-from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import AbstractConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     ClusterDownError,
+    MasterDownError,
     MovedError,
     NoScriptError,
     OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
     ResponseError,
+    TryAgainError,
 )
+from redis.exceptions import ConnectionError as RedisConnectionError
 
+from redflow.engines.redis.discovery import (
+    CONNECT_TIMEOUT_S,
+    Address,
+    ClusterFinder,
+    NewConnection,
+    SentinelFinder,
+    certificate_hint,
+    open_connection,
+    peer_of,
+    tls_failure,
+)
 from redflow.engines.redis.link import Argument, Link, LinkLost, Reply
 from redflow.engines.redis.scripts import Script
 from redflow.errors import ConnectionError, QueueFullError, RedflowError, ServerTooOldError
@@ -31,23 +45,22 @@ from redflow.errors import ConnectionError, QueueFullError, RedflowError, Server
 T = TypeVar("T")
 
 OLDEST_SERVER: Final = (6, 2)
-CONNECT_TIMEOUT_S: Final = 5.0
-_PASSING: Final = (
-    "LOADING",
-    "BUSY ",
-    "READONLY",
-    "MASTERDOWN",
-    "CLUSTERDOWN",
-    "TRYAGAIN",
-    "UNBLOCKED",
-    "MISCONF",
-    "NOREPLICAS",
-)
-"""Refusals that go away by themselves: a server that starts, fails over, is blocked or has a full disk."""
-_ELSEWHERE: Final = ("READONLY", "MASTERDOWN", "UNBLOCKED")
-"""Refusals of a server that is not the primary any more: the next connection asks anew who is."""
+_ASK_SENTINELS_EVERY_S: Final = 1.0
+_LONGEST_WAIT_FOR_SENTINELS_S: Final = 0.5
+_ELSEWHERE: Final = (MovedError, ReadOnlyError, MasterDownError)
+"""Refusals of a server that is not the primary (any more): the next connection asks anew who is."""
+_PASSING: Final = (*_ELSEWHERE, AskError, ClusterDownError, TryAgainError)
+"""Refusals that go away by themselves: a server that fails over, or that is handing our slot to another.
 
-NewConnection = Callable[[], Awaitable[AbstractConnection]]
+ASK is not followed. No key has the name of the base, so a node that hands our slot over refuses every script whole
+(ASK), and goes on doing so until the other one has all keys. There a script would find only those that have arrived,
+and what it wrote would collide with those that had not.
+"""
+_PASSING_CODES: Final = ("LOADING", "BUSY ", "READONLY", "UNBLOCKED", "MISCONF", "NOREPLICAS")
+"""More of them, for which redis-py has no class, or not in each of its versions: a server that starts, whose disk is
+full, or that is busy with a script. READONLY stands inside of what Redis 6.2 says of a script."""
+_ELSEWHERE_CODES: Final = ("READONLY", "UNBLOCKED", "NOREPLICAS")
+"""NOREPLICAS: perhaps its replica is the master by now."""
 
 
 class Connection:
@@ -66,20 +79,35 @@ class Connection:
         self.address = address
         self.losses = 0
         """How often the server was out of reach; a reaper waits after such a gap."""
+        self.on_moved: set[Callable[[], None]] = set()
+        """Called when another server has become the master while the old one lives on."""
+        self._asking: asyncio.Task[None] | None = None
+        self._asked_at = 0.0
 
     async def connect(self) -> AbstractConnection:
-        """A fresh connection to a server that is new enough.
+        """A fresh connection to a server that is new enough, and the master where there are several.
 
         Raises:
-            ServerTooOldError, redis.exceptions.RedisError, OSError
+            ServerTooOldError, redflow.errors.ConnectionError, redis.exceptions.RedisError, OSError
         """
-        connection = await self._new_connection()
-        async with asyncio.timeout(connection.socket_connect_timeout or CONNECT_TIMEOUT_S):
-            await connection.connect()  # type: ignore[no-untyped-call]  # reason: redis-py leaves it unannotated
-            await self._check_version(connection)
+        try:
+            connection = await self._new_connection()
+            try:
+                with certificate_hint(connection):
+                    await open_connection(connection)
+                    async with asyncio.timeout(connection.socket_connect_timeout or CONNECT_TIMEOUT_S):
+                        self._check(await self._hello(connection))
+            except BaseException:
+                await connection.disconnect(nowait=True)
+                raise
+        except (RedisError, OSError) as exc:
+            if why := tls_failure(exc):
+                raise ConnectionError(f"can't use {self.address}: {why}") from exc
+            raise
         return connection
 
-    async def _check_version(self, connection: AbstractConnection) -> None:
+    async def _hello(self, connection: AbstractConnection) -> dict[bytes, Reply]:
+        """What the server says of itself; nothing if it may not."""
         try:
             await connection.send_command("HELLO", check_health=False)
             hello = await connection.read_response(disable_decoding=True)
@@ -87,17 +115,21 @@ class Connection:
             if isinstance(exc, AuthenticationError) or "NOAUTH" in str(exc).upper():
                 raise AuthenticationError(str(exc)) from exc
             if "unknown command" not in str(exc).lower():
-                return
-            await connection.disconnect(nowait=True)
+                return {}
             raise ServerTooOldError(
                 f"{self.address} runs a Redis older than 6.0; redflow needs Redis >= 6.2 or Valkey"
             ) from exc
-        facts = dict(zip(hello[::2], hello[1::2], strict=False)) if isinstance(hello, list) else hello
-        version = facts.get(b"version", b"").decode()
-        numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+        return dict(zip(hello[::2], hello[1::2], strict=False)) if isinstance(hello, list) else hello
+
+    def _check(self, facts: dict[bytes, Reply]) -> None:
+        version = facts.get(b"version")
+        text = version.decode() if isinstance(version, bytes) else ""
+        numbers = tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
         if numbers and numbers < OLDEST_SERVER:
-            await connection.disconnect(nowait=True)
-            raise ServerTooOldError(f"{self.address} runs Redis {version}; redflow needs Redis >= 6.2 or Valkey")
+            raise ServerTooOldError(f"{self.address} runs Redis {text}; redflow needs Redis >= 6.2 or Valkey")
+        # Whoever named this server may be behind the times: after a failover the old master is a replica.
+        if isinstance(self._new_connection, ClusterFinder | SentinelFinder) and facts.get(b"role") == b"replica":
+            raise RedisConnectionError("the server that was named as the master is a replica")
 
     async def call(
         self,
@@ -160,10 +192,13 @@ class Connection:
         return await self._repeat(once, str(commands[0][0]), None)
 
     async def _repeat(self, once: Callable[[], Awaitable[T]], what: str, patience_s: float | None) -> T:
+        if isinstance(self._new_connection, SentinelFinder):
+            await self._ask_sentinels_now_and_then(self._new_connection)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (self._patience_s if patience_s is None else patience_s)
         delay = 0.02
         while True:
+            link = self._link.connections
             try:
                 return await once()
             except LinkLost as exc:
@@ -175,16 +210,50 @@ class Connection:
                 reason = str(exc)
                 if isinstance(exc, OutOfMemoryError) or "OOM command not allowed" in reason:
                     raise QueueFullError(f"{self.address} is out of memory; {what} was refused whole") from exc
-                if isinstance(exc, MovedError) or any(code in reason for code in _ELSEWHERE):
-                    await self._link.reconnect(reason)
-                elif not any(code in reason for code in _PASSING):
+                if not isinstance(exc, _PASSING) and not any(code in reason for code in _PASSING_CODES):
                     raise RedflowError(f"{self.address} refused {what}: {reason}") from exc
+                self.losses += 1  # leases could not be renewed meanwhile, as little as without a connection
+                if isinstance(exc, _ELSEWHERE) or any(code in reason for code in _ELSEWHERE_CODES):
+                    await self._link.reconnect(reason, link)
+                reason = f"{_CODES.get(type(exc), '')} {reason}".strip()
             if self._link.closed:
                 raise ConnectionError(f"the client of {self.address} is closed")
             if loop.time() + delay > deadline:
                 raise ConnectionError(f"can't reach {self.address}: {reason}")
             await asyncio.sleep(delay * (0.5 + random.random()))
             delay = min(delay * 2, 0.5)
+
+    async def _ask_sentinels_now_and_then(self, finder: SentinelFinder) -> None:
+        """A master that was replaced is told so some ten seconds later, and what it accepts until then is lost.
+
+        So while calls are made the Sentinels are asked once a second, beside the calls; after a rest the first call
+        waits for their answer, unless they take long.
+        """
+        loop = asyncio.get_running_loop()
+        rested_s = loop.time() - self._asked_at
+        if rested_s < _ASK_SENTINELS_EVERY_S or self.peer is None:
+            return
+        if self._asking is None or self._asking.done():
+            self._asked_at = loop.time()
+            self._asking = loop.create_task(self._move_if_replaced(finder), name="redflow-ask-sentinels")
+            if rested_s >= 2 * _ASK_SENTINELS_EVERY_S:
+                await asyncio.wait({self._asking}, timeout=_LONGEST_WAIT_FOR_SENTINELS_S)
+
+    async def _move_if_replaced(self, finder: SentinelFinder) -> None:
+        number, peer = self._link.connections, self.peer
+        try:
+            master = await finder.master()
+        except (TimeoutError, RedisError, OSError):
+            return  # the way to the master stands; whoever needs a new one will say what is wrong
+        if peer is not None and peer != master:
+            await self._link.reconnect(f"{master} is the master now", number)
+            for tell in list(self.on_moved):
+                tell()
+
+    @property
+    def peer(self) -> Address | None:
+        """Where the connection of the moment goes, if there is one over TCP."""
+        return peer_of(self._link.connection)
 
     def limit_silence(self, seconds: float) -> None:
         """How long a server that owes a reply may say nothing before the connection counts as broken."""
@@ -196,60 +265,18 @@ class Connection:
 
     async def close(self) -> None:
         """Close the connection; a call after that fails."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.gather(self._asking, return_exceptions=True)
         await self._link.close()
 
 
-def clone_of(client: Redis | RedisCluster, base: str) -> NewConnection:
-    """Connections to the server of a redis-py client, with our own settings.
-
-    Whatever the client's mode (bytes or `decode_responses`, retries, timeouts, protocol), ours read bytes, never
-    send a command again by themselves and leave time-outs to the link. In a cluster they lead to the primary of
-    the slot of `base`, and every key has that slot; each connection asks anew who it is.
-    """
-    if isinstance(client, RedisCluster):
-        return _to_node_of(client, base)
-    pool = client.connection_pool
-    kwargs = _ours(pool.connection_kwargs)
-
-    async def new_connection() -> AbstractConnection:
-        return pool.connection_class(**kwargs)
-
-    return new_connection
-
-
-def _to_node_of(cluster: RedisCluster, base: str) -> NewConnection:
-    async def new_connection() -> AbstractConnection:
-        await cluster.aclose()
-        fresh = await cluster.initialize()  # reads the slots again
-        node = fresh.get_node_from_key(base)
-        if node is None:
-            raise ClusterDownError(f"no node of the cluster has the slot of {base}")
-        return node.connection_class(**_ours(node.connection_kwargs))
-
-    return new_connection
-
-
-def _ours(kwargs: Mapping[str, object]) -> dict[str, Any]:  # reason: redis-py takes them as untyped keywords
-    kept = {name: value for name, value in kwargs.items() if name not in _NOT_CLONED}
-    return kept | {
-        "decode_responses": False,
-        "retry": Retry(NoBackoff(), 0),
-        "retry_on_timeout": False,
-        "retry_on_error": [],
-        "socket_timeout": None,
-        "socket_connect_timeout": kept.get("socket_connect_timeout") or CONNECT_TIMEOUT_S,
-        "health_check_interval": 0,
-        "protocol": 2,
-    }
-
-
-_NOT_CLONED: Final = frozenset(
-    {
-        "maint_notifications_config",
-        "maint_notifications_pool_handler",
-        "oss_cluster_maint_notifications_handler",
-        "orig_host_address",
-        "orig_socket_timeout",
-        "orig_socket_connect_timeout",
-    }
-)
+_CODES: Final[dict[type[ResponseError], str]] = {
+    MovedError: "MOVED",
+    AskError: "ASK",
+    ReadOnlyError: "READONLY",
+    MasterDownError: "MASTERDOWN",
+    ClusterDownError: "CLUSTERDOWN",
+    TryAgainError: "TRYAGAIN",
+}
+"""The codes that redis-py cuts off, for messages."""

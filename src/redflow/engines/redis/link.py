@@ -52,6 +52,8 @@ class Link:
         self._watchdog: asyncio.TimerHandle | None = None
         self._replies_seen = 0
         self._closed = False
+        self.connections = 0
+        """How many it has had."""
 
     def send(self, *args: Argument) -> asyncio.Future[Reply]:
         """Queue one command; the future is its reply.
@@ -75,9 +77,20 @@ class Link:
         """Whether it was closed for good."""
         return self._closed
 
-    async def reconnect(self, why: str) -> None:
-        """Drop the connection, so that the next call makes a new one; calls under way fail with LinkLost."""
-        await self._drop(why)
+    @property
+    def connection(self) -> AbstractConnection | None:
+        """The connection of the moment, if there is one."""
+        return self._connection
+
+    async def reconnect(self, why: str, number: int) -> None:
+        """Drop the connection, so that the next call makes a new one; calls under way fail with LinkLost.
+
+        Args:
+            why: what those calls fail with.
+            number: of the connection that is meant, see `connections`; if there has been another since, that one stays.
+        """
+        if number == self.connections:
+            await self._drop(why)
 
     async def close(self) -> None:
         """Drop the connection; calls under way fail with LinkLost."""
@@ -116,6 +129,7 @@ class Link:
         except (TimeoutError, RedisError, OSError) as exc:
             raise LinkLost(str(exc) or "it did not answer in time", sent=False) from exc
         self._connection = connection
+        self.connections += 1
         self._reader = asyncio.get_running_loop().create_task(self._read_replies(connection))
         return connection
 

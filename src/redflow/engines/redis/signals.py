@@ -16,7 +16,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AuthenticationError, RedisError
 
 from redflow.engines.redis.connection import Connection
-from redflow.errors import ConnectionError, ServerTooOldError
+from redflow.errors import ConnectionError, RedflowError
 
 log = logging.getLogger("redflow")
 
@@ -48,6 +48,7 @@ class Signals:
         self._on_gap = on_gap
         self._task: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
+        self._moved = asyncio.Event()
         self._failure: Exception | None = None
 
     async def open(self) -> None:
@@ -57,6 +58,7 @@ class Signals:
             ConnectionError: the server can't be reached in time.
         """
         if self._task is None:
+            self._source.on_moved.add(self._moved.set)
             self._task = asyncio.get_running_loop().create_task(self._listen(), name="redflow-signals")
         try:
             async with asyncio.timeout(10):
@@ -72,6 +74,7 @@ class Signals:
     async def close(self) -> None:
         """Stop listening."""
         if self._task is not None:
+            self._source.on_moved.discard(self._moved.set)
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
@@ -81,11 +84,12 @@ class Signals:
         while True:
             connection: AbstractConnection | None = None
             try:
+                self._moved.clear()
                 connection = await self._source.connect()
                 await connection.send_command("SUBSCRIBE", *self._channels, check_health=False)
                 delay = 0.05
                 await self._read(connection, first)
-            except (TimeoutError, RedisError, OSError, ServerTooOldError) as exc:
+            except (TimeoutError, RedisError, OSError, RedflowError) as exc:
                 if self._ready.is_set() or isinstance(exc, AuthenticationError):
                     log.warning("lost the push connection to %s: %s", self._source.address, exc)
                 self._failure = exc
@@ -127,9 +131,17 @@ class Signals:
             log.exception("a message on %s could not be handled: %r", channel, message[:200])
 
     async def _ping(self, connection: AbstractConnection, heard: Callable[[], float]) -> None:
-        """A half-open connection would never speak again: ask it, and give it up when it stays silent."""
+        """A half-open connection would never speak again: ask it, and give it up when it stays silent.
+
+        One to a server that isn't the master any more stays silent as well.
+        """
         while True:
-            await asyncio.sleep(_PING_EVERY_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PING_EVERY_S):
+                    await self._moved.wait()
+            if self._moved.is_set():
+                await connection.disconnect(nowait=True)
+                return
             if asyncio.get_running_loop().time() - heard() > _SILENCE_LIMIT_S:
                 log.warning("the push connection to %s is silent; connecting anew", self._source.address)
                 await connection.disconnect(nowait=True)

@@ -10,6 +10,7 @@ from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import Connection as TcpConnection
 from redis.asyncio.connection import ConnectionPool, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.sentinel import SentinelConnectionPool
 
 from redflow.engines.redis.embedded import EmbeddedServer, ensure_embedded
 from redflow.engines.redis.urls import ServerAddress, parse_url
@@ -117,11 +118,10 @@ def _client(address: ServerAddress, kwargs: RedisOptions) -> AnyRedis:
 def _sentinel(address: ServerAddress, kwargs: RedisOptions) -> Redis:
     options = address.options
     login = {"username": options.sentinel_username, "password": options.sentinel_password}
+    to_sentinels: RedisOptions = {name: value for name, value in login.items() if value is not None}
+    to_sentinels |= {name: value for name, value in kwargs.items() if name.startswith(("ssl_", "socket_"))}
     sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]  # reason: redis-py leaves it unannotated
-        list(address.hosts),
-        sentinel_kwargs={name: value for name, value in login.items() if value is not None},
-        ssl=address.tls,
-        **kwargs,
+        list(address.hosts), sentinel_kwargs=to_sentinels | {"ssl": address.tls}, ssl=address.tls, **kwargs
     )
     master: Redis = sentinel.master_for(address.service or "", Redis)
     return master
@@ -144,7 +144,12 @@ def address_of(redis: AnyRedis) -> str:
     """What to call the server of a redis-py client in messages; without password."""
     if isinstance(redis, RedisCluster):
         return "the Redis Cluster at " + ", ".join(sorted(redis.nodes_manager.startup_nodes))
-    kwargs = redis.connection_pool.connection_kwargs
+    pool = redis.connection_pool
+    if isinstance(pool, SentinelConnectionPool):
+        known = (sentinel.connection_pool.connection_kwargs for sentinel in pool.sentinel_manager.sentinels)
+        sentinels = ", ".join(f"{each['host']}:{each['port']}" for each in known)
+        return f"the master {pool.service_name!r} of the Sentinels at {sentinels}"
+    kwargs = pool.connection_kwargs
     if "path" in kwargs:
         return f"unix://{kwargs['path']}"
     return f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}"
