@@ -125,7 +125,7 @@ except ImportError as error:
 def test_without_temporalio() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    assert "pip install 'redflow[temporal]'" in done.stdout
+    assert "the extra redflow[temporal]" in done.stdout
 
 
 def test_importing_loads_no_engine() -> None:

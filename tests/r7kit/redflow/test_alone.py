@@ -59,4 +59,4 @@ def test_flows_run_on_an_embedded_redis_without_temporalio(tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     result, error = done.stdout.splitlines()
     assert result == "42"
-    assert "pip install 'redflow[temporal]'" in error
+    assert "the extra redflow[temporal]" in error

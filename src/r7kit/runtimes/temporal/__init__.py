@@ -15,7 +15,7 @@ try:
     importlib.import_module("temporalio.workflow")
 except ImportError as exc:
     raise ImportError(
-        "the engine `temporal` needs temporalio, which is not installed: pip install 'redflow[temporal]', or choose "
+        "the engine `temporal` needs temporalio, which is not installed: install the extra redflow[temporal], or choose "
         'the other engine with configure(engine="redflow") or R7KIT_ENGINE=redflow'
     ) from exc
 
