@@ -34,7 +34,8 @@ class Effects:
         """Every note so far."""
         if not self.path.exists():
             return []
-        lines = self.path.read_text("utf-8").splitlines()
+        # A note that is being written may be seen in part, where it crosses into another page of the file.
+        lines = self.path.read_text("utf-8").rpartition("\n")[0].splitlines()
         return [Effect(int(pid), run_id, what) for pid, run_id, what in (line.split(" ", 2) for line in lines)]
 
     def of(self, run_id: str) -> list[str]:

@@ -129,6 +129,8 @@ async def test_a_server_without_tls(server: ServerProcess, papers: Papers) -> No
 
 async def test_a_cluster_behind_tls(server_kind: ServerKind, papers: Papers) -> None:
     """The nodes tell the addresses of their TLS ports, and the way to the right one is encrypted as well."""
+    if server_kind is ServerKind.REDIS62:
+        pytest.skip("a node of Redis 6.2 does not tell the others of a port that it announces later than at its start")
     with ExitStack() as stack:
         cluster = stack.enter_context(RedisCluster(server_kind))
         fronts = [stack.enter_context(TlsFront(node.port, papers.server)) for node in cluster.nodes]

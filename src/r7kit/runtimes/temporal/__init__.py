@@ -15,8 +15,8 @@ try:
     importlib.import_module("temporalio.workflow")
 except ImportError as exc:
     raise ImportError(
-        "the engine `temporal` needs temporalio, which is not installed: install the extra redflow[temporal], or choose "
-        'the other engine with configure(engine="redflow") or R7KIT_ENGINE=redflow'
+        "the engine `temporal` needs temporalio, which is not installed: install the extra redflow[temporal], or "
+        'choose the other engine with configure(engine="redflow") or R7KIT_ENGINE=redflow'
     ) from exc
 
 from r7kit.runtimes.temporal.options import TemporalOptions, set_temporal_options

@@ -28,7 +28,7 @@ from redis.crc import key_slot
 from redis.exceptions import AuthenticationError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from redflow.engines.redis.link import Reply
+from redflow.engines.redis.link import Reply, hang_up
 
 T = TypeVar("T")
 
@@ -203,8 +203,7 @@ async def ask(connection: AbstractConnection, *command: str) -> Reply:
                 reply: Reply = await connection.read_response(disable_decoding=True)
         return reply
     finally:
-        with contextlib.suppress(RedisError, OSError):
-            await connection.disconnect(nowait=True)
+        await hang_up(connection)
 
 
 async def first_answer(asking: Sequence[Callable[[], Awaitable[T]]], head_start_s: float = _HEAD_START_S) -> T:

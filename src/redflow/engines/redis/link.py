@@ -96,7 +96,7 @@ class Link:
         """Drop the connection; calls under way fail with LinkLost."""
         self._closed = True
         writer = self._writer
-        await self._drop("the client is closed")
+        await self._drop("the client is closed", for_good=True)
         if writer is not None:
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
@@ -140,7 +140,7 @@ class Link:
                 error: ResponseError | None = None
                 reply: Reply = None
                 try:
-                    reply = await connection.read_response(disable_decoding=True)
+                    reply = await connection.read_response(disable_decoding=True, disconnect_on_error=False)
                 except ResponseError as exc:
                     error = exc
                 self._replies_seen += 1
@@ -170,7 +170,7 @@ class Link:
         else:
             self._watch()
 
-    async def _drop(self, why: str, *, reader_ended: bool = False) -> None:
+    async def _drop(self, why: str, *, reader_ended: bool = False, for_good: bool = False) -> None:
         connection, reader = self._connection, self._reader
         self._connection = self._reader = None
         if self._watchdog is not None:
@@ -183,7 +183,9 @@ class Link:
         if reader is not None and not reader_ended:
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
-        if connection is not None:
+        if connection is not None and for_good:
+            await hang_up(connection)
+        elif connection is not None:
             with contextlib.suppress(RedisError, OSError):
                 await connection.disconnect(nowait=True)
 
@@ -192,6 +194,13 @@ class Link:
         for _, future in batch:
             if not future.done():
                 future.set_exception(exc)
+
+
+async def hang_up(connection: AbstractConnection, patience_s: float = 0.5) -> None:
+    """Close a connection for good. Over TLS that takes a word of the other side: waited for, but not for long."""
+    with contextlib.suppress(TimeoutError, RedisError, OSError):
+        async with asyncio.timeout(patience_s):
+            await connection.disconnect()
 
 
 def _pack_plain(args: Sequence[Argument]) -> bytes:

@@ -16,6 +16,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AuthenticationError, RedisError
 
 from redflow.engines.redis.connection import Connection
+from redflow.engines.redis.link import hang_up
 from redflow.errors import ConnectionError, RedflowError
 
 log = logging.getLogger("redflow")
@@ -97,8 +98,7 @@ class Signals:
                 self._ready.clear()
             finally:
                 if connection is not None:
-                    with contextlib.suppress(RedisError, OSError):
-                        await connection.disconnect(nowait=True)
+                    await hang_up(connection)
             await asyncio.sleep(delay)
             delay = min(delay * 2, 1.0)
 
@@ -108,7 +108,7 @@ class Signals:
         pinger = asyncio.get_running_loop().create_task(self._ping(connection, lambda: heard))
         try:
             while True:
-                message = await connection.read_response(disable_decoding=True)
+                message = await connection.read_response(disable_decoding=True, disconnect_on_error=False)
                 heard = asyncio.get_running_loop().time()
                 if not isinstance(message, list) or not message:
                     continue
