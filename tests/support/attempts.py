@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from redflow.definitions import Handler, WorkflowDefinition
 from redflow.domain.outcome import Outcome
 from redflow.domain.payload import encode
-from redflow.domain.step import StepRecord
+from redflow.engines.inline.journal import InlineJournal
 from redflow.execution.admission import Admission, AdmissionRequest
 from redflow.execution.attempt import Announcer, Attempt
 from redflow.execution.journal import Claim, Interruption
@@ -22,34 +21,21 @@ from redflow.types import DefineWorkflowOptions, ResolvedDebounce
 AnyHandler: TypeAlias = Handler[object, object]
 
 
-class MemoryJournal:
+class MemoryJournal(InlineJournal):
     """Keeps steps as an engine would that lets runs sleep.
 
     Attributes:
-        steps: the newest state of each step.
         lease_holds: whether new work may begin.
     """
 
     sleeps_durably = True
 
     def __init__(self) -> None:
-        self.steps: dict[str, StepRecord] = {}
+        super().__init__()
         self.lease_holds = True
-
-    def now_ms(self) -> int:
-        return time.time_ns() // 1_000_000
 
     def may_begin(self) -> bool:
         return self.lease_holds
-
-    async def record(self, step: StepRecord) -> None:
-        self.steps[step.name] = step
-
-    def note(self, step: StepRecord) -> None:
-        self.steps[step.name] = step
-
-    async def load(self, step: StepRecord) -> bytes:
-        return step.payload
 
     async def decide_failure(self, error_json: bytes) -> Interruption | None:
         return None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NotRequired, TypedDict
 
 import orjson
 
@@ -96,43 +96,6 @@ def stored_error(raw: bytes) -> SerializedError:
     return error
 
 
-def run_state(run_id: str, record: Record) -> RunState:
-    """What `get_run` gives."""
-    state: RunState = {
-        "id": public_run_id(run_id),
-        "workflow": record[b"w"].decode(),
-        "queue": record[b"q"].decode(),
-        "status": status_of(record[b"s"]),
-        "input": stored_json(record[b"i"]),
-        "attempt": int(record.get(b"a", b"0")),
-        "max_attempts": int(record.get(b"m", b"3")),
-        "created_at": int(record[b"c"]),
-    }
-    if b"o" in record:
-        state["output"] = stored_json(record[b"o"])
-    if b"e" in record:
-        state["error"] = stored_error(record[b"e"])
-    if b"d" in record:
-        state["available_at"] = int(record[b"d"])
-    if b"t" in record:
-        state["started_at"] = int(record[b"t"])
-    if b"f" in record:
-        state["finished_at"] = int(record[b"f"])
-    if b"cr" in record:
-        state["cancel_requested_at"] = int(record[b"cr"])
-    if b"cw" in record:
-        state["cancel_reason"] = record[b"cw"].decode()
-    if b"p" in record:
-        state["parent_run_id"] = record[b"p"].decode()
-    if b"mi" in record:
-        state["merged_into"] = record[b"mi"].decode()
-    if b"pr" in record:
-        state["priority"] = int(record[b"pr"])
-    if b"ta" in record:
-        state["timeout_at"] = int(record[b"ta"])
-    return state
-
-
 def listed_run(run_id: str, record: Record) -> ListedRun:
     """What `list_runs` and `search_runs` give of a run."""
     listed: ListedRun = {
@@ -159,6 +122,30 @@ def listed_run(run_id: str, record: Record) -> ListedRun:
     if b"ta" in record:
         listed["timeout_at"] = int(record[b"ta"])
     return listed
+
+
+class _Details(TypedDict):
+    """What `get_run` gives beyond the lists."""
+
+    input: JsonData
+    output: NotRequired[JsonData]
+    cancel_requested_at: NotRequired[int]
+    cancel_reason: NotRequired[str]
+    merged_into: NotRequired[str]
+
+
+def run_state(run_id: str, record: Record) -> RunState:
+    """What `get_run` gives."""
+    more: _Details = {"input": stored_json(record[b"i"])}
+    if b"o" in record:
+        more["output"] = stored_json(record[b"o"])
+    if b"cr" in record:
+        more["cancel_requested_at"] = int(record[b"cr"])
+    if b"cw" in record:
+        more["cancel_reason"] = record[b"cw"].decode()
+    if b"mi" in record:
+        more["merged_into"] = record[b"mi"].decode()
+    return {**listed_run(run_id, record), **more}
 
 
 def step_states(record: Record, run_id: str) -> list[StepState]:
