@@ -22,8 +22,8 @@ from redflow.errors import ConnectionError, RedflowError
 log = logging.getLogger("redflow")
 
 OnMessage = Callable[[str, bytes], None]
-_PING_EVERY_S: Final = 15.0
-_SILENCE_LIMIT_S: Final = 35.0
+_PING_EVERY_S: Final = 20.0
+_SILENCE_LIMIT_S: Final = 45.0
 
 
 class Signals:
