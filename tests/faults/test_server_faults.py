@@ -30,9 +30,10 @@ StartServer = Callable[[ServerOptions], ServerProcess]
 async def meanwhile(harm: Callable[[], Awaitable[object]]) -> AsyncIterator[Counter[str]]:
     """Do harm again and again while the block runs; counts how often."""
     count: Counter[str] = Counter()
+    over = asyncio.Event()
 
     async def keep_on() -> None:
-        while True:
+        while not over.is_set():
             await harm()
             count["harm"] += 1
             await asyncio.sleep(0.01)
@@ -41,7 +42,7 @@ async def meanwhile(harm: Callable[[], Awaitable[object]]) -> AsyncIterator[Coun
     try:
         yield count
     finally:
-        task.cancel()
+        over.set()  # not cancelled: redis-py sometimes swallows that, and the harm would go on for ever
         await asyncio.gather(task, return_exceptions=True)
 
 
