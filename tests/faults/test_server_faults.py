@@ -34,9 +34,10 @@ async def meanwhile(world: World, harm: Callable[[], Awaitable[object]]) -> Asyn
     the next comes, or half a second have passed, for what stands still shall suffer, too.
     """
     count: Counter[str] = Counter()
+    over = asyncio.Event()
 
     async def keep_on() -> None:
-        while True:
+        while not over.is_set():
             done = len(world.did)
             await harm()
             count["harm"] += 1
@@ -47,7 +48,7 @@ async def meanwhile(world: World, harm: Callable[[], Awaitable[object]]) -> Asyn
     try:
         yield count
     finally:
-        task.cancel()
+        over.set()  # not cancelled: redis-py sometimes swallows that, and the harm would go on for ever
         await asyncio.gather(task, return_exceptions=True)
 
 

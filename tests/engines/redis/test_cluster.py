@@ -147,6 +147,23 @@ async def test_the_slot_moves_while_runs_run(cluster: RedisCluster, world: World
 
 
 @pytest.mark.faults
+async def test_the_slot_moves_at_once(cluster: RedisCluster, world: World, server_kind: ServerKind) -> None:
+    """Valkey 9 sends the slot over as a whole, and hands it over in one moment."""
+    if server_kind is not ServerKind.BUNDLED:
+        pytest.skip("CLUSTER MIGRATESLOTS is of Valkey 9")
+    define_load(world)
+    await world.worker(replace(world.options(), lease_ms=2000))
+    feeding, slot = asyncio.ensure_future(feed(world, 60)), slot_of(world.prefix)
+    for source, target in ((0, 1), (1, 0)):
+        done = len(world.did)
+        await soon(lambda done=done: len(world.did) > done + 10, "work")  # type: ignore[misc]
+        name = ask(cluster.nodes[target], "CLUSTER", "MYID")
+        ask(cluster.nodes[source], "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", name)
+        await soon(lambda target=target: cluster.owner(world.prefix) is cluster.nodes[target], "it to move")  # type: ignore[misc]
+    await check_load(world, await feeding, again=0)
+
+
+@pytest.mark.faults
 async def test_a_slot_that_moves_for_longer_than_the_lease_poisons_nobody(cluster: RedisCluster, world: World) -> None:
     """While it moves no lease can be renewed, and nobody is taken for dead for that."""
     go = asyncio.Event()

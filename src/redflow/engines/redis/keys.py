@@ -1,7 +1,8 @@
 """THE data model: every key and every field of the Redis engine, in one place.
 
 All keys of a prefix share one hash tag, `<prefix>:{<h>.<k>}:`, h a hash of the prefix and k the shard: a script
-stays on one node of a Redis Cluster, and an ACL of `~<prefix>*` covers everything.
+stays on one node of a Redis Cluster, and an ACL of `~<prefix>*` covers everything. The base itself, which scripts
+declare as their only key, is never written: that is why a node that hands our slot over refuses them whole.
 
 ====================  ======  =====================================================================================
 key                   type    content
