@@ -162,6 +162,15 @@ async def _first_pass(attempt: Attempt, definition: AnyWorkflow, settler: Settle
         return Waiting()
     except BaseException as exc:
         error = exc
+    try:
+        return await _ended_by(attempt, definition, settler, error)
+    finally:
+        del error  # its traceback holds this frame: the two would be a cycle
+
+
+async def _ended_by(
+    attempt: Attempt, definition: AnyWorkflow, settler: Settler, error: BaseException
+) -> Outcome | None:
     interrupted = interrupted_outcome(attempt)
     attempt.close()
     await end_leftovers(attempt)
