@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from redflow.execution.awaiting import Runnable
@@ -74,6 +74,7 @@ async def _check_tree(tree: Tree, ends: list[tuple[int, bool]]) -> None:
 
 
 @settings(max_examples=150, deadline=None)
+@example(tree=("group", [2, ("wait-for", [1])]), ends=[(2, True), (0, False)])  # a wait_for that is canceled
 @given(tree=TREES, ends=st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=5))
 def test_rest_is_rest_in_any_tree(tree: Tree, ends: list[tuple[int, bool]]) -> None:
     asyncio.run(_check_tree(tree, ends))

@@ -22,8 +22,16 @@ class Runnable:
 
 RUNNABLE: Final = Runnable()
 
+
+def _code(name: str) -> CodeType:
+    """The code of a private coroutine function of asyncio."""
+    code: CodeType = getattr(asyncio.tasks, name).__code__
+    return code
+
+
+_WAIT: Final = _code("_wait")
+_CANCEL: Final = _code("_cancel_and_wait")
 _TASK_GROUP_EXIT: Final[CodeType] = asyncio.TaskGroup.__aexit__.__code__
-_WAIT: Final[CodeType] = getattr(asyncio.tasks, "_wait").__code__  # noqa: B009 - private, so unknown to type checkers
 _WAIT_FOR: Final[CodeType] = asyncio.wait_for.__code__
 
 
@@ -81,8 +89,9 @@ def _below_task(task: asyncio.Task[object], waiter: AnyFuture) -> list[AnyFuture
             if fs and isinstance(counter, int):
                 pending = [child for child in fs if not child.done()]
                 return pending if len(pending) == counter else RUNNABLE
-        elif code is _WAIT_FOR and frame.f_locals.get("waiter") is waiter:
-            # From 3.12 on wait_for awaits its future itself, and there is no waiter.
+        elif code in (_WAIT_FOR, _CANCEL) and frame.f_locals.get("waiter") is waiter:
+            # From 3.12 on wait_for awaits its future itself, and there is no waiter. In 3.11 one that is canceled
+            # cancels its future and waits for the end of that.
             inner = frame.f_locals.get("fut")
             if isinstance(inner, asyncio.Future):
                 return _one(inner)
