@@ -101,9 +101,13 @@ async def test_a_loop_blocked_beyond_the_steps_time_lets_the_lease_go(
 async def test_a_frozen_worker_of_many_runs(world: World, process: StartProcess, effects: Effects) -> None:
     """Twenty runs in its slots: all go on elsewhere, none of their later steps begins twice."""
     frozen = await process(lease_ms=LEASE_MS, concurrency=20).ready()
-    handles = [await world.start(0.3, name="gap") for _ in range(20)]
-    for handle in handles:
-        await effects.shows(handle.id, "one")
+    handles = [await world.start(1.0, name="gap") for _ in range(20)]
+
+    async def recorded() -> int:
+        steps = [await world.client.get_run_steps(handle.id) for handle in handles]
+        return sum(any(step["status"] == "succeeded" for step in of_one) for of_one in steps)
+
+    await eventually(recorded, "the first step of each", until=len(handles).__eq__)
     frozen.freeze()
     successor = await process(lease_ms=LEASE_MS, concurrency=20).ready()
     for handle in handles:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -215,3 +216,30 @@ async def test_clients_in_the_same_world_see_each_others_writes(world: World) ->
     other = world.new_client()
     assert await other.get_run(handle.id) == await handle.get_state()
     assert isinstance(other, RedflowClient)
+
+
+NEVER_CLOSED = """
+import asyncio, sys
+from redflow import WorkflowRegistry, create_client
+from redflow.errors import TimeoutError
+
+async def main():
+    client = create_client(url=sys.argv[1], prefix=sys.argv[2])
+    await client.sync_registry(WorkflowRegistry(), app="app")
+    handle = await client.run_by_name("w", 1, queue_override="q")
+    try:
+        await handle.result(timeout_ms=20)
+    except TimeoutError:
+        print("not yet")
+
+asyncio.run(main())
+"""
+
+
+async def test_a_program_that_forgets_to_close_its_client_ends_without_a_word(redis_url: str, prefix: str) -> None:
+    command = [sys.executable, "-X", "dev", "-c", NEVER_CLOSED, redis_url, prefix]
+    program = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await program.communicate()
+    assert (program.returncode, out, err.decode()) == (0, b"not yet\n", "")

@@ -153,6 +153,11 @@ class Link:
                     future.set_result(reply)
         except (RedisError, OSError, IndexError) as exc:
             await self._drop(f"the connection broke: {exc}", reader_ended=True)
+        except asyncio.CancelledError:
+            if self._connection is connection:  # not by us but with the whole loop: nobody else will close it
+                with contextlib.suppress(RedisError, OSError):
+                    await connection.disconnect(nowait=True)
+            raise
 
     def _watch(self) -> None:
         """While replies are owed, look now and then whether any came."""
@@ -180,14 +185,16 @@ class Link:
         for future in lost:
             if not future.done():
                 future.set_exception(LinkLost(why, sent=True))
-        if reader is not None and not reader_ended:
-            reader.cancel()
-            await asyncio.gather(reader, return_exceptions=True)
-        if connection is not None and for_good:
-            await hang_up(connection)
-        elif connection is not None:
-            with contextlib.suppress(RedisError, OSError):
-                await connection.disconnect(nowait=True)
+        try:
+            if reader is not None and not reader_ended:
+                reader.cancel()
+                await asyncio.gather(reader, return_exceptions=True)
+        finally:  # also when whoever called this is cancelled meanwhile
+            if connection is not None and for_good:
+                await hang_up(connection)
+            elif connection is not None:
+                with contextlib.suppress(RedisError, OSError):
+                    await connection.disconnect(nowait=True)
 
     def _fail_outbox(self, exc: Exception) -> None:
         batch, self._outbox = self._outbox, []
