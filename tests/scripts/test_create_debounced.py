@@ -11,7 +11,7 @@ from redflow.engines.redis.admission import admit, create_debounced, debounce
 from redflow.errors import QueueFullError
 from redflow.execution.admission import AdmissionRequest
 from redflow.types import ResolvedDebounce
-from tests.support.scripts import RETENTION_MS, T0, Bench, changes
+from tests.support.scripts import QUEUE, RETENTION_MS, T0, WORKER, Bench, changes, settlement
 from tests.support.servers import ServerOptions, ServerProcess
 
 WANTED = ResolvedDebounce("k", 100)
@@ -164,3 +164,16 @@ async def test_a_full_server_refuses_both_whole(private_server: StartServer, pre
     assert await bench.values() == before
     await bench.read("CONFIG", "SET", "maxmemory", 0)
     await bench.close()
+
+
+async def test_a_run_that_is_canceled_on_its_way_to_its_gates_is_forgotten_by_its_debounce(bench: Bench) -> None:
+    await bench.serve()
+    order = bench.order()
+    await call(bench, order)
+    bench.now += 100
+    await bench.scripts.promote(10)
+    lease = await bench.claimed(order.run_id)
+    await bench.scripts.cancel(order.run_id, "")
+    await bench.scripts.settle([settlement(lease, "canceled")], WORKER, [QUEUE], idle=False)
+    assert await bench.field(order.run_id, "s") == "canceled"
+    assert f"debounce:{PLACE}" not in await bench.values()

@@ -110,14 +110,15 @@ class RedisCluster:
         return next(node for node in self.nodes if node.port == port)
 
     def replica_of(self, master: ServerProcess) -> ServerProcess:
-        """The replica of a node."""
+        """The replica of a node, once that knows it: nodes tell each other of their roles in their own time."""
         name = ask(master, "CLUSTER", "MYID")
-        for row in ask(master, "CLUSTER", "NODES").splitlines():
-            fields = row.split()
-            if fields[3] == name:
-                port = int(fields[1].partition(b"@")[0].rpartition(b":")[2])
-                return next(node for node in self.nodes if node.port == port)
-        raise LookupError(f"the node on port {master.port} has no replica")
+
+        def ports() -> list[int]:
+            rows = [row.split() for row in ask(master, "CLUSTER", "NODES").splitlines()]
+            return [int(row[1].partition(b"@")[0].rpartition(b":")[2]) for row in rows if row[3] == name]
+
+        wait_until(lambda: bool(ports()), timeout_s=15, what=f"a replica of the node on port {master.port}")
+        return next(node for node in self.nodes if node.port == ports()[0])
 
     def add_replica(self, master: ServerProcess) -> ServerProcess:
         """Another node, which follows a master; returns once it is in step."""

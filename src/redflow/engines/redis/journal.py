@@ -103,7 +103,7 @@ class RedisJournal:
 
     sleeps_durably = True
 
-    __slots__ = ("_created_at", "_lease", "_note_timer", "_notes", "_on_interrupt", "_writer")
+    __slots__ = ("_created_at", "_lease", "_note_timer", "_notes", "_on_interrupt", "_under_way", "_writer")
 
     def __init__(
         self, writer: JournalWriter, lease: Lease, created_at: int, on_interrupt: Callable[[Interruption], None]
@@ -114,6 +114,7 @@ class RedisJournal:
         self._on_interrupt = on_interrupt
         self._notes: dict[str, StepRecord] = {}
         self._note_timer: asyncio.TimerHandle | None = None
+        self._under_way: set[asyncio.Future[str]] = set()
 
     def now_ms(self) -> int:
         """The server's time, epoch ms."""
@@ -127,7 +128,7 @@ class RedisJournal:
         """Make a step durable, and what was noted before it."""
         self._notes.pop(step.name, None)
         for noted in self._take_notes():
-            self._writer.records.send(noted)
+            self._send(noted)
         try:
             reason = await self._writer.records.submit(self._packed(step))
         except ConnectionError as exc:
@@ -154,7 +155,7 @@ class RedisJournal:
         header = pack_header(written, self._created_at)
         start = ChildStart(self._lease, FIELD_PREFIX + step.name, header, generation, awaited, order)
         for noted in self._take_notes():
-            self._writer.records.send(noted)
+            self._send(noted)
         try:
             code, run_id = await self._writer.children.submit(start)
         except ConnectionError as exc:
@@ -181,7 +182,7 @@ class RedisJournal:
         """Begin to wait for an event, and write the step, in one trip."""
         scripts, lease = self._writer.scripts, self._lease
         for noted in self._take_notes():
-            self._writer.records.send(noted)
+            self._send(noted)
         args = (
             scripts.now,
             lease.run_id,
@@ -265,6 +266,8 @@ class RedisJournal:
             self._take_notes()
             await self._writer.scripts.release([self._lease])
             return
+        if self._under_way:  # a step that arrives after the outcome is refused
+            await asyncio.wait(self._under_way)
         try:
             reason = await self._writer.settlements.submit(self._settlement(outcome, claim))
         except ConnectionError as exc:
@@ -293,9 +296,20 @@ class RedisJournal:
             assert isinstance(outcome, Canceled)
         return Settlement(self._lease, kind, payload, due, trace_field, trace, self._take_notes(), waits)
 
+    def _send(self, write: StepWrite) -> None:
+        future = self._writer.records.submit(write)
+        self._under_way.add(future)
+        future.add_done_callback(self._sent)
+
+    def _sent(self, done: asyncio.Future[str]) -> None:
+        """A note is written, or was refused, which whoever writes next is told, too."""
+        self._under_way.discard(done)
+        if not done.cancelled():
+            done.exception()
+
     def _flush_notes(self) -> None:
         for write in self._take_notes():
-            self._writer.records.send(write)
+            self._send(write)
 
     def _take_notes(self) -> list[StepWrite]:
         if self._note_timer is not None:
