@@ -8,9 +8,8 @@ from typing import Protocol
 
 import pytest
 
-from tests.support.invariants import check_invariants
 from tests.support.worker_process import Effects, WorkerProcess
-from tests.support.world import World
+from tests.support.world import World, judged
 
 
 class StartProcess(Protocol):
@@ -30,13 +29,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 async def world(redis_url: str, prefix: str) -> AsyncIterator[World]:
     """A prefix of the shared server; its keys are judged at the end."""
-    world = World(redis_url, prefix)
-    yield world
-    try:
-        await world.stop_workers()
-        await check_invariants(world.client.connection, prefix)
-    finally:
-        await world.close()
+    async with judged(World(redis_url, prefix)) as world:
+        yield world
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TypeAlias, TypeVar
 
@@ -17,6 +18,7 @@ from redflow.handle import RunHandle
 from redflow.registry import WorkflowRegistry
 from redflow.types import JsonData
 from tests.support.clusters import node_url
+from tests.support.invariants import check_invariants
 
 T = TypeVar("T")
 
@@ -174,3 +176,14 @@ class World:
         for client in [self.client, *self._clients]:
             await client.close()
         await self.redis.aclose()
+
+
+@asynccontextmanager
+async def judged(world: World) -> AsyncIterator[World]:
+    """A world for one test: at the end its workers stop, its keys are judged, and it is closed."""
+    yield world
+    try:
+        await world.stop_workers()
+        await check_invariants(world.client.connection, world.prefix)
+    finally:
+        await world.close()

@@ -24,7 +24,7 @@ from redflow.errors import CanceledError, RedflowError, TimeoutError, make_error
 from redflow.execution.attempt import Attempt
 from redflow.execution.failures import failure_again, run_failure
 from redflow.execution.journal import DurableJournal, LeaseLost, StartRefused
-from redflow.execution.steps import Steps, step_limit_s
+from redflow.execution.steps import InFlight, Steps, step_limit_s
 from redflow.types import ReceivedEvent, StepWaitForTarget
 
 
@@ -239,7 +239,7 @@ class DurableSteps(Steps):
         """Have the engine write the step; it refuses when the lease is gone or the run is to end."""
         attempt = self._attempt
         self._check_lease()
-        with self._in_flight(step, announce=False):
+        with InFlight(self._attempt, step, announce=False):
             try:
                 return await ask()
             except LeaseLost:

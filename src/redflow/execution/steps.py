@@ -83,7 +83,7 @@ class Steps:
         if known is not None and known.status == "succeeded":
             return cast(T, self._read(known, await self._payload(known), facts))  # reason: stored JSON of this step
         step = self._open(name, known, "run")
-        with self._in_flight(step):
+        with InFlight(self._attempt, step):
             output = await self._perform(step, Call(fn, args, kwargs, facts, limit_s, tries))
         return cast(T, output)  # reason: fn's result after its JSON round trip
 
@@ -158,9 +158,6 @@ class Steps:
         else:
             seq, attempt.next_seq = attempt.next_seq, attempt.next_seq + 1
         return StepRecord(name, seq, "running", attempt.claim.attempt, self._journal.now_ms(), kind=kind)
-
-    def _in_flight(self, step: StepRecord, *, announce: bool = True) -> InFlight:
-        return InFlight(self._attempt, step, announce)
 
     # -- performing ---------------------------------------------------------------------------------------------
 
@@ -350,7 +347,7 @@ class InFlight:
 
     __slots__ = ("_announce", "_attempt", "_step")
 
-    def __init__(self, attempt: Attempt, step: StepRecord, announce: bool) -> None:
+    def __init__(self, attempt: Attempt, step: StepRecord, *, announce: bool = True) -> None:
         self._attempt = attempt
         self._step = step
         self._announce = announce
@@ -364,8 +361,7 @@ class InFlight:
         attempt = self._attempt
         del attempt.in_flight[self._step.name]
         attempt.started.pop(self._step.name, None)
-        if attempt.open_waits:
-            attempt.consider_sleep()
+        attempt.consider_sleep()
 
 
 class Call:

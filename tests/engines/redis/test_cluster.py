@@ -26,10 +26,9 @@ from tests.support.core_scenarios import (
     results_are_pushed,
     runs_with_steps,
 )
-from tests.support.invariants import check_invariants
 from tests.support.load import check_load, define_load, feed
 from tests.support.servers import ServerKind, ServerProcess
-from tests.support.world import Context, World, impatient, soon
+from tests.support.world import Context, World, impatient, judged, soon
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +48,8 @@ async def world(cluster: RedisCluster, request: pytest.FixtureRequest) -> AsyncI
     """A prefix on the first node, while the URL or the given client names another one. Judged at the end."""
     prefix = cluster.prefix_on(0, "cluster")
     given = None if getattr(request, "param", "url") == "url" else lambda: client_of(cluster.nodes[2])
-    world = World(cluster.url, prefix, redis=given)
-    yield world
-    try:
-        await world.stop_workers()
-        await check_invariants(world.client.connection, prefix)
-    finally:
-        await world.close()
+    async with judged(World(cluster.url, prefix, redis=given)) as world:
+        yield world
 
 
 @pytest.mark.parametrize("scenario", CORE, ids=name_of)

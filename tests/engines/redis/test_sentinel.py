@@ -17,10 +17,9 @@ from redflow.engines.redis.connection import Connection
 from redflow.errors import ConnectionError
 from tests.support.clusters import SentinelGroup, ask, info, offset_of
 from tests.support.core_scenarios import CORE, Scenario, a_killed_worker_is_replaced, name_of
-from tests.support.invariants import check_invariants
 from tests.support.load import check_load, define_load, feed
 from tests.support.servers import ServerKind, ServerProcess
-from tests.support.world import Context, World, impatient, soon
+from tests.support.world import Context, World, impatient, judged, soon
 
 WENT_BACK = "Redis went back in time"
 
@@ -35,13 +34,8 @@ def group(server_kind: ServerKind) -> Iterator[SentinelGroup]:
 @pytest.fixture
 async def world(group: SentinelGroup, prefix: str) -> AsyncIterator[World]:
     """A prefix on whoever is the master. Judged at the end."""
-    world = World(group.url, prefix, direct=group.master.url)
-    yield world
-    try:
-        await world.stop_workers()
-        await check_invariants(world.client.connection, prefix)
-    finally:
-        await world.close()
+    async with judged(World(group.url, prefix, direct=group.master.url)) as world:
+        yield world
 
 
 @pytest.mark.parametrize("scenario", CORE, ids=name_of)

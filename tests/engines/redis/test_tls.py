@@ -15,10 +15,9 @@ from redflow import create_client
 from redflow.errors import ConnectionError
 from tests.support.clusters import RedisCluster, ask
 from tests.support.core_scenarios import CORE, Scenario, name_of
-from tests.support.invariants import check_invariants
 from tests.support.servers import ServerKind, ServerProcess, wait_until
 from tests.support.tls import Authority, Certificate, TlsFront
-from tests.support.world import World, impatient
+from tests.support.world import World, impatient, judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +68,8 @@ async def refusal(url: str, *, tried_again: bool = False) -> str:
 @pytest.fixture
 async def world(front: TlsFront, papers: Papers, redis_url: str, prefix: str) -> AsyncIterator[World]:
     """A prefix of the shared server, worked at over TLS. Judged at the end."""
-    world = World(url_of(front, ssl_ca_certs=papers.trusted), prefix, direct=redis_url)
-    yield world
-    try:
-        await world.stop_workers()
-        await check_invariants(world.client.connection, prefix)
-    finally:
-        await world.close()
+    async with judged(World(url_of(front, ssl_ca_certs=papers.trusted), prefix, direct=redis_url)) as world:
+        yield world
 
 
 @pytest.mark.parametrize("scenario", CORE, ids=name_of)
