@@ -68,17 +68,18 @@ async def test_a_run_over_budget_is_scheduled_for_the_windows_end(world: World) 
 
 
 async def test_at_most_limit_start_in_each_window_in_order(world: World) -> None:
-    throttled(world, 3, 300)
+    """Two workers ask for the first window at the same moment; who comes too late stands in line by creation."""
+    throttled(world, 3, 500)
     await world.worker()
     await world.worker()
     handles = [await world.start(n) for n in range(11)]
     assert [await handle.result() for handle in handles] == [*range(11)]
     starts = [(await state_of(handle))["started_at"] for handle in handles]
-    counts = windows(starts, 300)
-    assert counts == [3, 3, 3, 2], starts
+    assert windows(starts, 500) == [3, 3, 3, 2], starts
     order = sorted(range(11), key=lambda n: starts[n])
-    assert [sorted(order[i : i + 3]) for i in range(0, 11, 3)] == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10]]
-    assert max(starts) - min(starts) < 2_000
+    line = sorted(order[3:])
+    assert [sorted(order[i : i + 3]) for i in range(3, 11, 3)] == [line[0:3], line[3:6], line[6:]]
+    assert max(starts) - min(starts) < 3_000
 
 
 async def test_available_at_follows_the_windows(world: World) -> None:

@@ -30,7 +30,7 @@ worker:<w>, knows:<w> hash    a live worker and its last claim; the workflows it
 workers               zset    live workers by the time they count as dead
 idle:<queue>          set     workers that wait for a bell; TTL
 mutex:<key>           string  run that holds the mutex, or to which it was granted
-mutexline:<key>       zset    runs in line for it, by creation (resumed ones by arrival)
+mutexline:<key>       zset    runs in line for it, by creation (resumed ones by the time they came back)
 grants                zset    runs that were granted a mutex and have not taken it up, by the time it may pass on
 rate:<n>:<wf>:<key>   hash    window of a rate limit (n = bytes of wf): e end, n admitted; TTL
 throttle:<n>:<wf>:<key> hash  window of a throttle: e, n, l limit, g granted; TTL unless a run stands in line

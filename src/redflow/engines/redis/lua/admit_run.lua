@@ -14,7 +14,6 @@
 -- include: throttle_room
 -- include: tend_throttle
 -- include: end_debounce
--- include: line_score
 -- include: start_clock
 -- include: rate_window
 local base, now, id = KEYS[1], server_now(ARGV[1]), ARGV[2]
@@ -26,7 +25,7 @@ local function wait_for_mutex(run, first)
   if run.line then leave_throttle(base, id, run.line, now) end
   unclaim_run(base, id, run, 'queued', first)
   redis.call('HSET', key, 'mk', mutex)
-  redis.call('ZADD', base .. 'mutexline:' .. mutex, line_score(base, first and run.created or now), id)
+  redis.call('ZADD', base .. 'mutexline:' .. mutex, first and run.created or now, id)
   return 'mutex_wait'
 end
 
@@ -50,7 +49,7 @@ local function stand_in_line(place, run)
   local _, ends = throttle_room(base, place, now)
   unclaim_run(base, id, run, 'scheduled', true)
   redis.call('HSET', key, 'tl', place, 'd', string.format('%d', ends or now + throttle.period))
-  redis.call('ZADD', base .. 'throttleline:' .. place, line_score(base, run.created), id)
+  redis.call('ZADD', base .. 'throttleline:' .. place, run.created, id)
   tend_throttle(base, place, now)
   return 'throttled'
 end
