@@ -9,19 +9,28 @@
 -- Sent again with the same id it changes nothing and answers the same, so a lost reply does no harm.
 -- Starts with a write that needs memory, so that a full Redis refuses the whole batch; TTLs are renewed last.
 -- include: server_now
+-- include: open_batch
 -- include: create_run
+-- include: write_indexes
 local base = KEYS[1]
 local now = server_now(ARGV[1])
-local reply, refreshed = {}, {}
+local reply, refreshed, failure = {}, {}, nil
+open_batch((#ARGV - 2) / 11)
 for i = 3, #ARGV, 11 do
-  local code, id, found_by = create_run(base, now, ARGV[2], {
+  local done, code, id, found_by = pcall(create_run, base, now, ARGV[2], {
     id = ARGV[i], workflow = ARGV[i + 1], queue = ARGV[i + 2], max_attempts = ARGV[i + 3], input = ARGV[i + 4],
     run_at = ARGV[i + 5], key = ARGV[i + 6], ttl = ARGV[i + 7], priority = ARGV[i + 8],
     run_timeout = ARGV[i + 9], parent = ARGV[i + 10],
   })
+  if not done then
+    failure = code
+    break
+  end
   if found_by then refreshed[#refreshed + 1] = { found_by, ARGV[i + 7] } end
   reply[#reply + 1] = code
   reply[#reply + 1] = id
 end
+write_indexes()
+if failure then error(failure, 0) end
 for _, key in ipairs(refreshed) do redis.call('EXPIRE', key[1], key[2]) end
 return reply

@@ -13,7 +13,7 @@ local reply = {}
 redis.call('ZREM', base .. 'leases', '')
 for i = 1, #ARGV, 6 do
   local id = ARGV[i]
-  local run, reason = owned_run(base, id, ARGV[i + 1], ARGV[i + 2])
+  local run, reason = owned_run(base, id, ARGV[i + 1], ARGV[i + 2], true)
   if run then
     write_step(base, id, ARGV[i + 3], ARGV[i + 4], ARGV[i + 5])
     if run.deaths and string.find(ARGV[i + 4], '^%d+ S') then redis.call('HDEL', base .. 'run:' .. id, 'x') end
