@@ -1,9 +1,8 @@
--- Tells the ends that a batch collected. One look for all says whether anybody waits for one of them; under load nobody does.
+-- Tells the ends that a batch collected, {id, to, payload} each. One look for all says whether anybody waits for one of them; under load nobody does.
 -- Returns the first error; the others are told all the same.
--- include: index_run
 -- include: tell_end
-local function tell_ends(base)
-  local ended, keys, failure = collected.ended, {}, nil
+local function tell_ends(base, ended)
+  local keys, failure = {}, nil
   for i, run in ipairs(ended) do
     keys[2 * i - 1], keys[2 * i] = base .. 'waiters:' .. run.id, base .. 'awaiters:' .. run.id
   end
