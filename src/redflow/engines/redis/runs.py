@@ -52,6 +52,9 @@ PURGE = verb("purge_runs", args="now, limit")
 FAIL_STRAYS = verb("fail_strays", args="now, queue, workflow, patience_ms, limit, error, retention")
 PASS_BELL = verb("pass_bell", args="worker", item="queue")
 
+_FRESH = (b"w", b"c", b"q", b"m", b"i", b"t")
+"""The fields of a run that is claimed for the first time, as the script answers them."""
+
 LEASE_CHUNK = 200
 """How many leases one call renews or gives back at most: a script must not stop the server for long."""
 
@@ -348,5 +351,6 @@ def _lease_args(leases: Sequence[Lease]) -> list[Argument]:
 
 
 def _claimed(reply: Reply, token: str) -> ClaimedRun:
-    run_id, fence, attempt, record = as_list(reply)
-    return ClaimedRun(Lease(as_bytes(run_id).decode(), as_int(fence), token), as_int(attempt), as_fields(record))
+    run_id, fence, attempt, *rest = as_list(reply)
+    record = as_fields(rest[0]) if len(rest) == 1 else dict(zip(_FRESH, map(as_bytes, rest), strict=True))
+    return ClaimedRun(Lease(as_bytes(run_id).decode(), as_int(fence), token), as_int(attempt), record)

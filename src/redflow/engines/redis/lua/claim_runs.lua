@@ -3,11 +3,11 @@
 -- keys: 1 base
 -- args: now, worker, token, lease_ms, want, retention, queue_count
 -- item: queue
--- replies: {now, next_due, next_lease, more, {id, fence, attempt, flat record} ...}; or 'unregistered'
+-- replies: {now, next_due, next_lease, more, run ...}; or 'unregistered'; a run is {id, fence, attempt, flat record} or, when
+--   it starts for the first time, {id, fence, attempt, w, c, q, m, i, t}
 -- Sent again with the same token it answers the same runs, so a lost reply loses nothing; and says more = 1, since
 -- it doesn't look for others.
--- Runs that stand in line, are canceled, are unknown here or are suspects beside one that the worker holds are set aside on
--- the way, at most 200 a call.
+-- Runs that stand in line, are canceled, unknown here or suspects beside one that the worker holds are set aside, 200 a call.
 -- include: server_now
 -- include: open_batch
 -- include: line_key
@@ -45,7 +45,7 @@ local function take(queue, id, score)
   if status == 'queued' and room_of(base, workflow) <= 0 then
     return set_aside(base, 'line', queue, workflow, id, score, now)
   end
-  if tonumber(run[12] or '0') >= 2 then -- one more death makes it poison: one such run at a time in a worker
+  if tonumber(run[11] or '0') >= 2 then -- one more death makes it poison: one such run at a time in a worker
     if holds_suspect(base, worker) then return redis.call('ZADD', base .. 'suspects:' .. queue, score, id) end
     redis.call('HSET', base .. 'worker:' .. worker, 'suspect', id)
   end
@@ -65,6 +65,7 @@ local function take_from(key, queue)
   while #taken < want and looked < 200 do
     local popped = redis.call('ZPOPMIN', key, math.min(want - #taken, 200 - looked))
     if #popped == 0 then return end
+    if #popped > 2 then open_batch() end
     for i = 1, #popped, 2 do take_or_end(queue, popped[i], popped[i + 1]) end
   end
 end
@@ -93,7 +94,6 @@ if not last[3] then return 'unregistered' end
 if last[1] == token then
   taken, more = claimed_runs(base, last[2], token), 1
 else
-  open_batch()
   local serves, aside = {}, { base .. 'strays' }
   for i = 8, 7 + queue_count do
     serves[ARGV[i]], aside[i - 6] = true, base .. 'suspects:' .. ARGV[i]

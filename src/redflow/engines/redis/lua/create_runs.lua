@@ -14,14 +14,13 @@
 -- include: write_indexes
 local base = KEYS[1]
 local now = server_now(ARGV[1])
-local reply, refreshed, failure = {}, {}, nil
-open_batch((#ARGV - 2) / 11)
+local order, reply, refreshed, failure = {}, {}, {}, nil
+if #ARGV > 13 then open_batch((#ARGV - 2) / 11) end
 for i = 3, #ARGV, 11 do
-  local done, code, id, found_by = pcall(create_run, base, now, ARGV[2], {
-    id = ARGV[i], workflow = ARGV[i + 1], queue = ARGV[i + 2], max_attempts = ARGV[i + 3], input = ARGV[i + 4],
-    run_at = ARGV[i + 5], key = ARGV[i + 6], ttl = ARGV[i + 7], priority = ARGV[i + 8],
-    run_timeout = ARGV[i + 9], parent = ARGV[i + 10],
-  })
+  order.id, order.workflow, order.queue, order.max_attempts = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+  order.input, order.run_at, order.key, order.ttl = ARGV[i + 4], ARGV[i + 5], ARGV[i + 6], ARGV[i + 7]
+  order.priority, order.run_timeout, order.parent = ARGV[i + 8], ARGV[i + 9], ARGV[i + 10]
+  local done, code, id, found_by = pcall(create_run, base, now, ARGV[2], order)
   if not done then
     failure = code
     break

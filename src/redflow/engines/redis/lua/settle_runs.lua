@@ -92,11 +92,11 @@ end
 
 local reply, failure = { 0 }, nil
 redis.call('ZREM', base .. 'leases', '') -- a removal first, so that a full Redis still drains
-open_batch()
 local i, index = 6 + queue_count, 0
 while i <= #ARGV do
   local waits_at = i + 10 + 3 * tonumber(ARGV[i + 8])
   local next_at = waits_at + tonumber(ARGV[i + 9])
+  if next_at <= #ARGV then open_batch() end
   local done, reason = pcall(settle_item, i, i + 10, waits_at, next_at)
   if not done then
     failure = failure or reason

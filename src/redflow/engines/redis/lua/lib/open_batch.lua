@@ -3,6 +3,7 @@
 -- index entries: docs/decisions/0020. size, if it is known, is how many runs may become ready at most.
 -- include: index_run
 local function open_batch(size)
+  if collected.ZADD then return end
   collected.ZREM, collected.ZADD, collected.RPUSH = {}, {}, {}
   collected.ended, collected.freed, collected.size = {}, {}, size
 end

@@ -16,8 +16,10 @@ local function set_status(base, id, workflow, created, from, to, fields)
   if not (row and row[to]) then
     error('redflow: illegal transition ' .. from .. ' -> ' .. to .. ' of run ' .. id)
   end
-  if moved[id] then write_indexes() end -- what a batch collected of one run must not overtake its second move
-  moved[id] = true
+  if collected.ZADD then -- what a batch collected of one run must come before its second move
+    if moved[id] then write_indexes() end
+    moved[id] = true
+  end
   if from ~= '' then index_run('ZREM', base .. 'idx:' .. from .. ':' .. workflow, id) end
   redis.call('HSET', base .. 'run:' .. id, 's', to, unpack(fields or {}))
   index_run('ZADD', base .. 'idx:' .. to .. ':' .. workflow, id, created)
