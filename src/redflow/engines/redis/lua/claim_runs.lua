@@ -104,7 +104,7 @@ else
     if rare then take_suspect(ARGV[i]) end
     take_from(base .. 'ready:' .. ARGV[i], ARGV[i])
   end
-  close_batch(base, failure)
+  close_batch(base, retention, failure)
   local ids = {}
   for i, run in ipairs(taken) do ids[i] = run[1] end
   if ids[1] then redis.call('HSET', base .. 'worker:' .. worker, 'claim', token, 'claimed', table.concat(ids, ' ')) end

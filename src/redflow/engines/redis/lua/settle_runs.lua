@@ -35,7 +35,7 @@ local function put_to_sleep(id, run, due, fields)
     fields[#fields + 1] = string.format('%d', due)
   end
   if run.deaths then redis.call('HDEL', base .. 'run:' .. id, 'x') end
-  set_status(base, id, run.workflow, run.created, 'running', 'scheduled', fields)
+  set_status(base, id, run.workflow, run.created, 'running', 'scheduled', unpack(fields))
   if due then schedule_run(base, id, due) end
   leave_gates(base, id, run, now)
   free_slot(base, run.workflow)
@@ -106,7 +106,7 @@ while i <= #ARGV do
   end
   i, index = next_at, index + 1
 end
-close_batch(base, failure)
+close_batch(base, retention, failure)
 if any_ready() then
   reply[1] = 1
 elseif ARGV[4] == '1' then

@@ -1,7 +1,6 @@
 -- The end of a run, whoever decides it: status, time, result, retention, waiters, and its slot for the next.
--- run = {workflow, status, created}; payload = output or error; that of a canceled run is dropped. What owned_run read of it
--- besides saves looking: run.timeout of false says that it has none; if run.error is not nil, a running run has no other of
--- the fields that go at the end.
+-- run = {workflow, status, created}; payload = output or error; that of a canceled run is dropped. What owned_run read besides saves
+-- looking: run.timeout of false says that it has none; run.error that the fields which a running run can't have needn't go.
 -- include: index_run
 -- include: int_text
 -- include: set_status
@@ -17,20 +16,25 @@ local function finish_run(base, id, run, to, payload, now, retention)
   elseif run.deaths or run.decided or run.error then
     redis.call('HDEL', key, 'x', 'z', to == 'failed' and 'o' or 'e')
   end
-  local fields = { 'f', int_text(now) }
-  if to == 'succeeded' then fields[3], fields[4] = 'o', store_payload(base, id, 'o', payload) end
-  if to == 'failed' then fields[3], fields[4] = 'e', store_payload(base, id, 'e', payload) end
-  if to == 'canceled' then payload = nil end
-  set_status(base, id, run.workflow, run.created, run.status, to, fields)
-  index_run('ZREM', base .. 'leases', id)
-  if run.timeout ~= false then redis.call('ZREM', base .. 'timeouts', id) end
-  index_run('RPUSH', base .. 'expiry:' .. retention, id)
-  add_once(base .. 'retentions', retention)
-  if collected.ended then
-    collected.ended[#collected.ended + 1] = { id = id, to = to, payload = payload }
+  local created, from, at = run.created, run.status, int_text(now)
+  if to == 'canceled' then
+    payload = false
+    set_status(base, id, run.workflow, created, from, to, 'f', at)
   else
+    local field = to == 'succeeded' and 'o' or 'e'
+    set_status(base, id, run.workflow, created, from, to, 'f', at, field, store_payload(base, id, field, payload))
+  end
+  local ended, ends = collected.ended, collected.ends
+  if ended then
+    local n = #ended + 1
+    ended[n], ends[2 * n - 1], ends[2 * n] = id, to, payload
+  else
+    redis.call('ZREM', base .. 'leases', id)
+    redis.call('RPUSH', base .. 'expiry:' .. retention, id)
     tell_end(base, id, to, payload)
   end
+  add_once(base .. 'retentions', retention)
+  if run.timeout ~= false then redis.call('ZREM', base .. 'timeouts', id) end
   leave_gates(base, id, run, now)
   if run.status == 'running' then free_slot(base, run.workflow) end
 end

@@ -1,4 +1,4 @@
--- Writes one entry of an index: ZADD (with a score), ZREM or RPUSH of a run. In a batch (open_batch) it is only collected here;
+-- Writes one entry of an index: ZADD (with a score) or ZREM of a run. In a batch (open_batch) it is only collected here;
 -- write_indexes then writes all of one key by one command.
 local collected = {}
 
@@ -14,10 +14,9 @@ local function index_run(command, key, id, score)
     keys[key] = list
   end
   local n = list.n
-  list[n + 1] = score or id
   if score then
-    n = n + 1
-    list[n + 1] = id
+    list[n + 1], list[n + 2], list.n = score, id, n + 2
+  else
+    list[n + 1], list.n = id, n + 1
   end
-  list.n = n + 1
 end

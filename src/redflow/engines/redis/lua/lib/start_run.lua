@@ -11,12 +11,12 @@ local function start_run(base, id, run, token, now, lease_ms)
     redis.call('HSET', key, 'n', int_text(fence), 'k', token)
   elseif run[8] then
     redis.call('HDEL', key, 'r')
-    set_status(base, id, run[1], run[3], 'queued', 'running', { 'n', int_text(fence), 'k', token })
+    set_status(base, id, run[1], run[3], 'queued', 'running', 'n', int_text(fence), 'k', token)
   else
     attempt = attempt + 1
     if fresh then start_clock(base, id, now, run[12]) end
     set_status(base, id, run[1], run[3], 'queued', 'running',
-      { 'n', int_text(fence), 'k', token, 'a', int_text(attempt), fresh and 't' or 'b', at })
+      'n', int_text(fence), 'k', token, 'a', int_text(attempt), fresh and 't' or 'b', at)
   end
   index_run('ZADD', base .. 'leases', id, int_text(now + lease_ms))
   if not fresh then return { id, fence, attempt, redis.call('HGETALL', key) } end

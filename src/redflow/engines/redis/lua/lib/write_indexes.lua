@@ -1,21 +1,16 @@
--- Writes the index entries that were collected. If a command is refused (one score is no number, a key has another type),
--- its entries are written one by one, so that only the bad one is missing; then the first error is raised.
+-- Writes the index entries that were collected, whatever happens to one of them; returns the first error.
 -- include: index_run
+-- include: write_list
 local function write_indexes()
   local failure
-  for _, command in ipairs({ 'ZREM', 'ZADD', 'RPUSH' }) do
-    local keys, width = collected[command] or {}, command == 'ZADD' and 2 or 1
+  for _, command in ipairs({ 'ZREM', 'ZADD' }) do
+    local keys = collected[command] or {}
     if next(keys) then collected[command] = {} end
     for key, list in pairs(keys) do
-      for first = 1, list.n, 1000 do -- unpack has a limit of some thousands
-        local last = math.min(first + 999, list.n)
-        local done = redis.pcall(command, key, unpack(list, first, last))
-        if type(done) == 'table' then
-          failure = failure or done
-          for i = first, last, width do redis.pcall(command, key, unpack(list, i, i + width - 1)) end
-        end
-      end
+      local refused = write_list(command, key, list, list.n)
+      failure = failure or refused
     end
   end
-  if failure then error(failure, 0) end
+  for key, last in pairs(collected.counters or {}) do redis.call('SET', key, string.format('%d', last)) end
+  return failure
 end
