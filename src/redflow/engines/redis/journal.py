@@ -291,7 +291,7 @@ class RedisJournal:
             reason = await self._writer.settlements.submit(self._settlement(outcome, claim))
         except ConnectionError as exc:
             raise LeaseLost(str(exc)) from exc
-        if reason in ("stale", "gone"):
+        if reason in ("stale", "gone") or reason.startswith("broken"):
             raise LeaseLost(f"the outcome was refused: {reason}")
 
     def drop(self) -> None:

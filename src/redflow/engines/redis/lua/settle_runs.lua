@@ -3,7 +3,8 @@
 -- keys: 1 base
 -- args: now, worker, retention, idle, queue_count
 -- item: id, fence, token, outcome, payload, due, trace_field, trace, step_count, wait_count
--- replies: {more, index, reason ...} with reason stale | gone | canceled | timeout (these won); settled before by this claim is plain success
+-- replies: {more, index, reason ...} with reason stale | gone | canceled | timeout (these won) | broken: <error> (of this run
+--   alone, which may be half settled); settled before by this claim is plain success
 -- After the queue_count queues of the worker come the items; each is followed by step_count times (field, header, payload), written
 -- with it, and by the wait_count fields of the steps it sleeps for: one that is decided already makes the run ready at once.
 -- due of retry and suspended is a time, ms ('' for a sleep without end). idle = '1': mark the worker idle if none of its queues has a ready run.
@@ -24,6 +25,7 @@
 -- include: end_decided
 -- include: decided_error
 -- include: close_batch
+-- include: broken_reason
 local base = KEYS[1]
 local now, worker, retention = server_now(ARGV[1]), ARGV[2], ARGV[3]
 local queue_count = tonumber(ARGV[5])
@@ -90,7 +92,7 @@ local function settle_item(i, steps_at, waits_at, next_at)
   return done ~= outcome and done
 end
 
-local reply, failure = { 0 }, nil
+local reply = { 0 }
 redis.call('ZREM', base .. 'leases', '') -- a removal first, so that a full Redis still drains
 local i, index = 6 + queue_count, 0
 while i <= #ARGV do
@@ -98,15 +100,14 @@ while i <= #ARGV do
   local next_at = waits_at + tonumber(ARGV[i + 9])
   if next_at <= #ARGV then open_batch() end
   local done, reason = pcall(settle_item, i, i + 10, waits_at, next_at)
-  if not done then
-    failure = failure or reason
-  elseif reason then
+  if not done then reason = broken_reason(reason) end
+  if reason then
     reply[#reply + 1] = index
     reply[#reply + 1] = reason
   end
   i, index = next_at, index + 1
 end
-close_batch(base, retention, failure)
+close_batch(base, retention)
 if any_ready() then
   reply[1] = 1
 elseif ARGV[4] == '1' then
