@@ -39,7 +39,9 @@ def scripts_of(client: RedflowClient, retention_ms: int | None = None) -> RunScr
     )
 
 
-async def create_runs(client: RedflowClient, workflow: str, n: int, run_at_ms: int | None = None) -> list[str]:
+async def create_runs(
+    client: RedflowClient, workflow: str, n: int, *, run_at_ms: int | None = None, queue: str | None = None
+) -> list[str]:
     """Create `n` runs with the numbers 0 to n - 1 as input; their ids in that order, but not in that of creation."""
     scripts = scripts_of(client)
     starts = iter(range(0, n, BATCH))
@@ -49,7 +51,10 @@ async def create_runs(client: RedflowClient, workflow: str, n: int, run_at_ms: i
         for start in starts:
             now_ms = int(time.time() * 1000)
             orders = [
-                replace(build_order(next_run_id(now_ms), workflow, {"n": k}, now_ms=now_ms), run_at_ms=run_at_ms)
+                replace(
+                    build_order(next_run_id(now_ms), workflow, {"n": k}, now_ms=now_ms, queue=queue),
+                    run_at_ms=run_at_ms,
+                )
                 for k in range(start, min(start + BATCH, n))
             ]
             ids[start] = [public_run_id(run_id) for _, run_id in await scripts.create(orders, APP)]
@@ -58,7 +63,7 @@ async def create_runs(client: RedflowClient, workflow: str, n: int, run_at_ms: i
     return [run_id for start in sorted(ids) for run_id in ids[start]]
 
 
-async def create_due_at_once(client: RedflowClient, workflow: str, n: int) -> float:
+async def create_due_at_once(client: RedflowClient, workflow: str, n: int, queue: str) -> float:
     """Create `n` runs that all become ready at the same time, some time after the last was created.
 
     Returns:
@@ -70,11 +75,11 @@ async def create_due_at_once(client: RedflowClient, workflow: str, n: int) -> fl
     far_ms = int(time.time() * 1000) + LEASE_MS
     few = min(n, _CALIBRATION)
     started = time.monotonic()
-    await create_runs(client, workflow, few, far_ms)
+    await create_runs(client, workflow, few, run_at_ms=far_ms, queue=queue)
     pace_s = (time.monotonic() - started) / few
     await client.reset_runs()
     at_s = time.time() + pace_s * n * _SLACK + _SLACK_S
-    await create_runs(client, workflow, n, int(at_s * 1000))
+    await create_runs(client, workflow, n, run_at_ms=int(at_s * 1000), queue=queue)
     if (late_s := time.time() - at_s) > 0:
         raise BenchmarkError(f"the machine is too busy: the runs were created {late_s:.1f} s too late")
     return at_s

@@ -9,6 +9,7 @@ from typing import Final
 from redflow import telemetry
 from redflow.engines.redis.clock import ServerClock
 from redflow.engines.redis.loops.deadlines import Deadline
+from redflow.engines.redis.loops.pacing import Turns
 from redflow.engines.redis.runs import RunScripts
 from redflow.errors import RedflowError
 
@@ -19,10 +20,13 @@ _CHUNK: Final = 100
 
 async def promote_due_runs(scripts: RunScripts, clock: ServerClock, due: Deadline) -> None:
     """Sleep until the next due time, promote in chunks, for ever."""
+    turns, more = Turns(scripts.connection, scripts.keys.turn("promote")), False
     while True:
         await due.wait()
-        asked_at = asyncio.get_running_loop().time()
         try:
+            if more:
+                await turns.take()
+            asked_at = asyncio.get_running_loop().time()
             now, next_due, promoted = await scripts.promote(_CHUNK)
             timed_out = 0
             if next_due is not None and next_due <= now:  # more than a chunk was due, or a time-out is
@@ -33,6 +37,7 @@ async def promote_due_runs(scripts: RunScripts, clock: ServerClock, due: Deadlin
             continue
         clock.observe(now)
         due.set(next_due, asked_at)
+        more = next_due is not None and next_due <= now
         if promoted:
             telemetry.emit(telemetry.RUNS_PROMOTED, count=promoted)
         if timed_out:
