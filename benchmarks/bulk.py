@@ -27,7 +27,7 @@ _SIDE_BY_SIDE: Final = 3
 LEASE_MS: Final = 3_600_000
 _CALIBRATION: Final = 5_000
 _SLACK: Final = 2.0
-_SLACK_S: Final = 3.0
+_SLACK_S: Final = 1.5
 
 
 def scripts_of(client: RedflowClient, retention_ms: int | None = None) -> RunScripts:
@@ -105,7 +105,7 @@ class Loader:
 
     def __init__(self, scripts: RunScripts, worker: str, queue: str) -> None:
         self._scripts = scripts
-        self._worker = worker
+        self.worker = worker
         self._queues = [queue]
         self._claims = 0
 
@@ -124,8 +124,8 @@ class Loader:
     async def claim(self, want: int) -> list[ClaimedRun]:
         """Take up to `want` runs."""
         self._claims += 1
-        token = f"{self._worker}.{self._claims:x}"
-        claim = await self._scripts.claim(self._worker, token, LEASE_MS, want, self._queues)
+        token = f"{self.worker}.{self._claims:x}"
+        claim = await self._scripts.claim(self.worker, token, LEASE_MS, want, self._queues)
         if claim is None:
             raise BenchmarkError("the loader is not registered")
         return claim.runs
@@ -133,7 +133,7 @@ class Loader:
     async def settle(self, runs: Sequence[ClaimedRun]) -> None:
         """Let runs succeed."""
         items = [Settlement(run.lease, "succeeded", b'{"n":0}', None, "", b"", ()) for run in runs]
-        _, refused = await self._scripts.settle(items, self._worker, self._queues, idle=False)
+        _, refused = await self._scripts.settle(items, self.worker, self._queues, idle=False)
         if refused:
             raise BenchmarkError(f"runs could not be settled: {refused}")
 

@@ -29,6 +29,12 @@ from redflow.engines.redis.keys import Keys
 PROMOTERS: Final = (1, 8)
 """How many workers promote at the same time; each in a process of its own."""
 LIMIT_MS: Final = 10.0
+"""What no script may take."""
+MASSES: Final = {
+    **{f"due, {count} worker{'s' if count > 1 else ''}": "promote_runs" for count in PROMOTERS},
+    "expired": "purge_runs",
+}
+"""What is measured, and the verb that has to do with it."""
 _NOBODYS: Final = "nobody's"
 _PAUSE_S: Final = 0.001
 _LOOK_EVERY_S: Final = 0.05
@@ -37,34 +43,34 @@ _GIVE_UP_S: Final = 300.0
 
 async def measure(bench: Bench) -> None:
     """`n` due with each number of workers and `n` expired; `seconds` is how long the quiet creates go on."""
+    *due, expired = MASSES
     for _ in range(bench.settings.reps):
-        for workers in PROMOTERS:
-            await _due(bench, workers)
-        await _expired(bench)
+        for name, workers in zip(due, PROMOTERS, strict=True):
+            await _due(bench, name, workers)
+        await _expired(bench, expired)
     bench.figures.note("Others: a client that creates one run after another, 1 ms between them; quiet: nothing is due.")
     bench.figures.note("A script's time goes on while the server waits for a core: see how much of the time it did.")
 
 
-async def _due(bench: Bench, workers: int) -> None:
-    name = f"due, {workers} worker{'s' if workers > 1 else ''}"
+async def _due(bench: Bench, name: str, workers: int) -> None:
     async with bench.world() as client, _idle_workers(bench, client, workers) as processes:
         at_s = await create_due_at_once(client, ONE_STEP.name, bench.settings.n, _NOBODYS)
         for worker in processes:
             await worker.start()
         quiet = await _creates(client, lambda: _passed(at_s - 0.1), at_most_s=bench.settings.seconds)
         await asyncio.sleep(max(0.0, at_s - time.time()))
-        async with _measured(bench, name, "promote_runs", quiet) as others:
+        async with _measured(bench, name, quiet) as others:
             others += await _creates(client, lambda: _emptied(bench, client, "due"))
         queued = (await client.get_stats())["by_status"]["queued"]
         if queued != bench.settings.n + len(quiet) + len(others):
             raise BenchmarkError(f"{queued} runs are queued, not all that were due and created")
 
 
-async def _expired(bench: Bench) -> None:
+async def _expired(bench: Bench, name: str) -> None:
     async with bench.world() as client, _idle_workers(bench, client, 1) as [worker]:
         await finish_runs(client, ONE_STEP.name, bench.settings.n, retention_ms=1)
         quiet = await _creates(client, _never, at_most_s=bench.settings.seconds)
-        async with _measured(bench, "expired", "purge_runs", quiet) as others:
+        async with _measured(bench, name, quiet) as others:
             await worker.start()
             others += await _creates(client, lambda: _emptied(bench, client, "expiry:1"))
         left = (await client.get_stats())["total"]
@@ -73,9 +79,10 @@ async def _expired(bench: Bench) -> None:
 
 
 @asynccontextmanager
-async def _measured(bench: Bench, name: str, verb: str, quiet: list[float]) -> AsyncIterator[list[float]]:
+async def _measured(bench: Bench, name: str, quiet: list[float]) -> AsyncIterator[list[float]]:
     """What the workers do in the block goes into the figures; the creates of others meanwhile are to be added."""
     others: list[float] = []
+    verb = MASSES[name]
     cpu_s, started = await server_cpu_s(bench.redis), time.perf_counter()
     async with watching_scripts(bench.redis) as stalls:
         yield others

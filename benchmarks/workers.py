@@ -50,6 +50,7 @@ async def _working(ctx: WorkflowHandlerContext[JsonData]) -> int:
 
 EMPTY: Final = define_workflow("empty", handler=_empty, registry=REGISTRY)
 WORKING: Final = define_workflow("working", handler=_working, registry=REGISTRY)
+KINDS: Final = (EMPTY.name, WORKING.name)
 _PART: Final = {EMPTY.name: 1, WORKING.name: 4}
 """The runs of a kind of handler are n by this: the slower ones are fewer."""
 

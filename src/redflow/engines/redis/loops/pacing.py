@@ -35,9 +35,11 @@ class Turns:
         """Wait for a turn and take it."""
         loop = asyncio.get_running_loop()
         await asyncio.sleep(max(0.0, self._over_at - loop.time()))
-        while not await self._is_free():
+        while True:
+            if await self._is_free():
+                self._over_at = loop.time() + (TURN_MS + 1) / 1000  # a TTL of whole ms may last one longer
+                return
             await asyncio.sleep(_LOOK_EVERY_S * (0.5 + random.random()))
-        self._over_at = loop.time() + (TURN_MS + 1) / 1000  # a TTL of whole ms may last one longer
 
     async def _is_free(self) -> bool:
         try:
