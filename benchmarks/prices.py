@@ -28,7 +28,7 @@ from redflow.domain.step import FIELD_PREFIX, StepRecord, pack_header
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.runs import CASCADE_CHUNK, LEASE_CHUNK, ClaimedRun, RunScripts, StepWrite
 
-BATCHES: Final = (1, BATCH)
+BATCHES: Final = (1, 10, BATCH)
 LIFE: Final = ("create", "claim", "record", "settle")
 CAPS: Final = {
     "promote_runs": 100,
