@@ -5,6 +5,7 @@ finished runs whose retention is over before a worker starts, which then removes
 creates runs one after another; beside these stand the same creates with nothing to do for the workers.
 
 The time of each script is the server's, from its slow log, whose clock also goes on while the server waits for a core.
+So the same masses are gone through once more by this process alone, call by call, and each call's CPU is looked at.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from benchmarks.bench import Bench, Benchmark, main
-from benchmarks.bulk import create_due_at_once, finish_runs
+from benchmarks.bulk import create_due_at_once, create_runs, finish_runs
 from benchmarks.counting import server_cpu_s
 from benchmarks.harness import BenchmarkError, Settings, percentile
-from benchmarks.stalls import watching_scripts
+from benchmarks.stalls import longest_by_cpu, watching_scripts
 from benchmarks.worker import WorkerProcess
 from benchmarks.workflows import ONE_STEP
 from redflow import RedflowClient
 from redflow.engines.redis.keys import Keys
+from redflow.engines.redis.runs import RunScripts
 
 PROMOTERS: Final = (1, 8)
 """How many workers promote at the same time; each in a process of its own."""
@@ -35,6 +37,9 @@ MASSES: Final = {
     "expired": "purge_runs",
 }
 """What is measured, and the verb that has to do with it."""
+CHUNK: Final = 100
+"""What workers do in a call."""
+_FAR_MS: Final = 3_600_000
 _NOBODYS: Final = "nobody's"
 _PAUSE_S: Final = 0.001
 _LOOK_EVERY_S: Final = 0.05
@@ -48,6 +53,7 @@ async def measure(bench: Bench) -> None:
         for name, workers in zip(due, PROMOTERS, strict=True):
             await _due(bench, name, workers)
         await _expired(bench, expired)
+        await _alone(bench)
     bench.figures.note("Others: a client that creates one run after another, 1 ms between them; quiet: nothing is due.")
     bench.figures.note("A script's time goes on while the server waits for a core: see how much of the time it did.")
 
@@ -76,6 +82,30 @@ async def _expired(bench: Bench, name: str) -> None:
         left = (await client.get_stats())["total"]
         if left != len(quiet) + len(others):
             raise BenchmarkError(f"{left} runs are left, not only those that were created meanwhile")
+
+
+async def _alone(bench: Bench) -> None:
+    """The same chunks of the same masses by nobody else: what each takes of the server's CPU."""
+    n, later = bench.settings.n, int(time.time() * 1000) + 10 * _FAR_MS
+    async with bench.world() as client:
+        await create_runs(client, ONE_STEP.name, n, run_at_ms=int(time.time() * 1000) + _FAR_MS)
+        scripts = RunScripts(client.connection, Keys.of(client.prefix), client.run_history_retention_ms, later)
+
+        async def promote() -> int:
+            return (await scripts.promote(CHUNK))[2]
+
+        await _add_longest(bench, "promote_runs", promote)
+    async with bench.world() as client:
+        await finish_runs(client, ONE_STEP.name, n, retention_ms=1)
+        scripts = RunScripts(client.connection, Keys.of(client.prefix), client.run_history_retention_ms, later)
+        await _add_longest(bench, "purge_runs", lambda: scripts.purge(None, CHUNK))
+
+
+async def _add_longest(bench: Bench, verb: str, call: Callable[[], Awaitable[int]]) -> None:
+    done, longest = await longest_by_cpu(bench.redis, call)
+    if done != bench.settings.n:
+        raise BenchmarkError(f"{verb} did {done} runs and not all")
+    bench.figures.add(f"{verb}: {CHUNK} of n, longest by CPU", longest, "ms")
 
 
 @asynccontextmanager

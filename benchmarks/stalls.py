@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from benchmarks.counting import verb_of
+from benchmarks.counting import server_cpu_s, verb_of
 
 LOGGED_FROM_MS: Final = 0.2
 """Calls shorter than this are not in the slow log."""
@@ -65,6 +65,19 @@ async def watching_scripts(redis: Redis) -> AsyncIterator[Stalls]:
     finally:
         for setting, value_before in former.items():
             await redis.config_set(setting, value_before)
+
+
+async def longest_by_cpu(redis: Redis, call: Callable[[], Awaitable[int]]) -> tuple[int, float]:
+    """Call a verb again and again until it has nothing more to do; nobody else may use the server meanwhile.
+
+    Returns:
+        (how many runs were done, CPU of the server for the dearest call, ms)
+    """
+    total, longest, before = 0, 0.0, await server_cpu_s(redis)
+    while done := await call():
+        after = await server_cpu_s(redis)
+        total, longest, before = total + done, max(longest, after - before), after
+    return total, longest * 1000
 
 
 def _waited_s(pid: int) -> float | None:
