@@ -48,6 +48,21 @@ async def counts(redis: Redis) -> Counts:
     return Counts(scripts, stats["total_reads_processed"])
 
 
+def verb_of(command: bytes | str) -> str | None:
+    """The verb that a logged command ran; None for what is no script."""
+    words = _text(command).split(" ", 2)
+    if words[0].upper() == "EVALSHA" and len(words) > 1:
+        return _VERBS.get(words[1], "a script")
+    return "a script" if words[0].upper() == "EVAL" else None
+
+
+async def server_cpu_s(redis: Redis) -> float:
+    """CPU time that the server has used, user and system, seconds."""
+    facts = await redis.info("cpu")
+    used: float = facts["used_cpu_user"] + facts["used_cpu_sys"]
+    return used
+
+
 async def used_memory(redis: Redis) -> int:
     """Bytes the server has allocated."""
     facts = await redis.info("memory")

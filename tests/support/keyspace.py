@@ -111,6 +111,7 @@ FAMILIES: Final = (
     _family(r"eseq", "string"),
     _family(r"seq", "string"),
     _family(r"epoch", "string"),
+    _family(r"turn:(promote|purge)", "string", expires=True),
 )
 """The table of redflow.engines.redis.keys; a test holds the two together."""
 

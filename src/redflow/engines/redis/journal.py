@@ -15,12 +15,12 @@ from redflow.domain.run import MAX_NESTING, RunOrder, public_run_id
 from redflow.domain.step import FIELD_PREFIX, ChildRef, StepRecord, pack_header, unpack_step
 from redflow.engine import Emitted, EventOrder
 from redflow.engines.redis import admission
-from redflow.engines.redis.batch import BATCH_CAP, Batcher
+from redflow.engines.redis.batch import Batcher
 from redflow.engines.redis.clock import ServerClock
 from redflow.engines.redis.events import Events
 from redflow.engines.redis.records import pack_trace
 from redflow.engines.redis.replies import as_text
-from redflow.engines.redis.runs import ChildStart, Lease, RunScripts, Settlement, StepWrite
+from redflow.engines.redis.runs import CASCADE_CHUNK, ChildStart, Lease, RunScripts, Settlement, StepWrite
 from redflow.engines.redis.scripts import verb
 from redflow.errors import ConnectionError, LimitExceededError, UnknownWorkflowError
 from redflow.execution.admission import Admission, AdmissionRequest
@@ -252,7 +252,7 @@ class RedisJournal:
         """Cancel a run and all below it."""
         _answer, cascade = await self._writer.scripts.cancel_tree(run_id, reason)
         while cascade:
-            _count, cascade = await self._writer.scripts.cancel_children(BATCH_CAP)
+            _count, cascade = await self._writer.scripts.cancel_children(CASCADE_CHUNK)
 
     async def admit(self, request: AdmissionRequest) -> Admission:
         """Let the run pass its gates, or put it where it has to wait; see `Gate.admit`."""

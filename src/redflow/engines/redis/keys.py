@@ -57,6 +57,7 @@ cron:<trigger>        hash    a cron trigger: w workflow, e expression, z time z
                               ft/fr last tick fired and its run, sc/st ticks skipped and the last, mc/mt same of missed
 crons                 zset    cron triggers by their next time
 seq, epoch            string  counters: order within a priority; heartbeats
+turn:<duty>           string  a worker has just taken a chunk of a mass of work (promote, purge); TTL
 client:<c>, worker:<w>, timers  channels, not keys: ends of runs; bells and cancels; earliest due time
 ====================  ======  =====================================================================================
 
@@ -150,6 +151,10 @@ class Keys:
     def throttled(self) -> str:
         """Lines of throttles by the time they move on."""
         return f"{self.base}throttled"
+
+    def turn(self, duty: str) -> str:
+        """The mark that a worker has just taken a chunk of a mass of work."""
+        return f"{self.base}turn:{duty}"
 
     @property
     def timers_channel(self) -> str:

@@ -58,6 +58,9 @@ _FRESH = (b"w", b"c", b"q", b"m", b"i", b"t")
 LEASE_CHUNK = 200
 """How many leases one call renews or gives back at most: a script must not stop the server for long."""
 
+CASCADE_CHUNK = 50
+"""How many children one call cancels at most: each costs several times what a renewal does."""
+
 SERVER_TIME = ""
 """What goes in the place of `now`: the script takes the server's clock. Tests pass a time."""
 
