@@ -8,6 +8,7 @@
 -- include: hand_over
 -- include: resolve_awaiters
 -- include: leave_gates
+-- include: pack_record
 local function finish_run(base, id, run, to, payload, now, retention)
   local key = base .. 'run:' .. id
   redis.call('HDEL', key, 'd', 'r', 'x', 'z', 'u', to == 'succeeded' and 'e' or 'o', to == 'canceled' and 'e' or 'o')
@@ -22,5 +23,6 @@ local function finish_run(base, id, run, to, payload, now, retention)
   tell_waiters(base, id, to, to ~= 'canceled' and payload or nil)
   resolve_awaiters(base, id, to, to ~= 'canceled' and payload or nil)
   leave_gates(base, id, run, now)
+  pack_record(base, id)
   if run.status == 'running' then hand_over(base, run.workflow) end
 end
