@@ -93,6 +93,15 @@ async def test_what_fits_a_field_stays_in_it(bench: Bench, size: int, long: bool
     assert await bench.field(lease.run_id, "i") == "1" * size
 
 
+async def test_what_fits_a_field_stays_in_it_beside_a_long_one(bench: Bench) -> None:
+    await bench.serve()
+    lease = await running(bench)
+    await bench.settle(lease, "succeeded", b"1" * 64)
+    fields = await stored(bench, lease.run_id)
+    assert PACKED.encode() in fields
+    assert fields[b"o"] == b"1" * 64
+
+
 @pytest.mark.parametrize(("more", "packs"), [(0, True), (1, False)])
 async def test_a_large_record_stays_as_it_is(bench: Bench, more: int, packs: bool) -> None:
     await bench.serve()
