@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from redflow.engines.redis.packing import unpack_record
@@ -34,6 +34,14 @@ def test_an_example() -> None:
     assert unpack_record(stored, "r") == {b"s": b"failed", b"i": b"[1,2,3]", b"e": b"{}"}
 
 
+def test_more_than_ten_pieces() -> None:
+    payloads = {b"i": b"".join(b"%d," % n for n in range(300)), b"o": b"2"}
+    stored = cut(text_of(payloads))
+    assert len(stored) > 10
+    assert unpack_record(dict(sorted(stored.items())), "r") == payloads
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.binary(max_size=90).map(b"s:".__add__), st.binary(max_size=300), min_size=1, max_size=9))
 def test_payloads_of_any_bytes_in_fields_of_any_order(payloads: dict[bytes, bytes]) -> None:
     stored = SHORT | cut(text_of(payloads))
