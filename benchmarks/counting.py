@@ -94,8 +94,9 @@ async def memory_by_field(redis: Redis, records: list[str]) -> Counter[str]:
     return Counter({kind: round(size / len(records)) for kind, size in total.items()})
 
 
-def _entry_size(value: bytes) -> int:
+def _entry_size(stored: bytes | str) -> int:
     """Bytes that a text takes in a listpack: a head that tells its kind and size, itself, and the way back."""
+    value = stored.encode() if isinstance(stored, str) else stored
     if re.fullmatch(rb"0|-?[1-9][0-9]{0,18}", value):
         number = int(value)
         if 0 <= number < 128:
