@@ -66,15 +66,16 @@ async def test_long_payloads_are_cut_into_fields_and_the_rest_keeps_its_names(be
     bench.now += 9
     await bench.settle(lease, "succeeded", LONG, steps=(step(lease, "one", LONG), step(lease, "two", b"2", seq=2)))
     fields = await stored(bench, lease.run_id)
-    pieces = [fields.pop(str(n).encode()) for n in range(10)]
+    pieces = [fields.pop(str(n).encode()) for n in range(7)]
     assert not await is_table(bench, lease.run_id)
     assert {name.decode() for name in fields} == (live.keys() - {"i"}) | {"f", "s:two"}
-    assert [len(piece) for piece in pieces[:-1]] == [64] * 9
+    assert [len(piece) for piece in pieces[:-1]] == [64] * 6
     text = b"".join(pieces)
     one = b"1 Sr 1 0 5 " + LONG
-    parts = [b"1 200 i" + LONG, b"1 200 o" + LONG, b"5 211 s:one" + one]
+    parts = [b"1 200 i" + LONG, b"5 211 s:one" + one, b"1 200@%d o" % (text.index(LONG) + 1)]
     assert len(text) == sum(map(len, parts))
     assert all(part in text for part in parts)
+    assert text.endswith(parts[-1])
     assert await bench.record(lease.run_id) == live | {
         "s": "succeeded",
         "f": str(bench.now),
@@ -82,6 +83,14 @@ async def test_long_payloads_are_cut_into_fields_and_the_rest_keeps_its_names(be
         "s:one": one.decode(),
         "s:two": "2 Sr 1 0 5 2",
     }
+
+
+async def test_an_output_of_its_own_stands_in_the_text(bench: Bench) -> None:
+    await bench.serve()
+    lease = await running(bench)
+    await bench.settle(lease, "succeeded", LONG.replace(b"x", b"y"), steps=(step(lease, "one", LONG),))
+    assert await bench.field(lease.run_id, "o") == LONG.replace(b"x", b"y").decode()
+    assert await bench.field(lease.run_id, "s:one") == "1 Sr 1 0 5 " + LONG.decode()
 
 
 @pytest.mark.parametrize(("size", "long"), [(64, False), (65, True)])

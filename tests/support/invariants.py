@@ -271,14 +271,15 @@ class _World:
 
     def _check_packed(self, run_id: str, run: dict[str, str]) -> Iterator[str]:
         """The record of an ended run is packed exactly if it has long payloads, and only such, that fit."""
-        sizes = {
-            name: (len(name.encode()), len(value.encode("utf-8", "surrogateescape"))) for name, value in run.items()
-        }
-        long = {name: both for name, both in sizes.items() if max(both) > 64}
-        fits = sum(len(f"{name} {value} ") + name + value for name, value in long.values()) <= 2048
-        packable = (
-            bool(long) and fits and all(name in ("i", "o", "e") or name[:2] in ("s:", "a:", "v:") for name in long)
+        stored = {name: value.encode("utf-8", "surrogateescape") for name, value in run.items()}
+        long = {name: value for name, value in stored.items() if max(len(name.encode()), len(value)) > 64}
+        text = b"".join(
+            b"%d %d %s%s" % (len(name.encode()), len(value), name.encode(), value)
+            for name, value in sorted(long.items(), key=lambda item: item[0] == "o")
+            if name != "o" or value not in b"".join(long[other] for other in long if other != "o")
         )
+        packable = bool(long) and len(text) <= 2048
+        packable &= all(name in ("i", "o", "e") or name[:2] in ("s:", "a:", "v:") for name in long)
         packed = run_id in self.keys.packed
         if packed != (packable and run["s"] in TERMINAL):
             yield f"is {run['s']}, has the long fields {[*long]} and is {'' if packed else 'not '}packed"

@@ -49,8 +49,27 @@ def test_payloads_of_any_bytes_in_fields_of_any_order(payloads: dict[bytes, byte
     assert unpack_record(stored, "r") == unpack_record(backwards, "r") == SHORT | payloads
 
 
+def test_a_value_that_stands_in_the_text_already() -> None:
+    stored = {b"0": b"5 14 s:one1 Sr 1 0 5 99 1 2@19 o1 1 e7"}
+    with_step = {b"s:one": b"1 Sr 1 0 5 99 ", b"o": b"Sr"}
+    assert unpack_record({b"0": b"5 14 s:one1 Sr 1 0 5 99 1 2@13 o1 1 e7"}, "r") == with_step | {b"e": b"7"}
+    assert unpack_record(stored, "r")[b"o"] == stored[b"0"][18:20]
+
+
 @pytest.mark.parametrize(
-    "text", [b"1 9 ishort", b"1 x i1", b"i", b"1 1", b"-1 5 i1", b"1 -2 i1", b"99999999999999999999 1 i"]
+    "text",
+    [
+        b"1 9 ishort",
+        b"1 x i1",
+        b"i",
+        b"1 1",
+        b"-1 5 i1",
+        b"1 -2 i1",
+        b"99999999999999999999 1 i",
+        b"1 1@0 e",
+        b"1 99@1 e",
+        b"1 1@x e",
+    ],
 )
 def test_what_is_broken_is_left_out_and_logged(text: bytes, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR, "redflow"):

@@ -73,7 +73,8 @@ itself), mi run it was merged into, `v:<place>` the last event that a wait of th
 
 A run that has ended may have its record packed: payloads (i, o, e, s:, a:, v:) of which name or value is over 64 bytes
 are then not under their names but in the text that fields `0`, `1`, `2` ... hold, 64 bytes each. It has, for each,
-`<bytes of name> <bytes of value> <name><value>`. See pack_record.lua, and packing.py, which reads both forms.
+`<bytes of name> <bytes of value> <name><value>`, or `<bytes of name> <bytes of value>@<first byte> <name>` for a value
+that is a part of the text already. See pack_record.lua, and packing.py, which reads both forms.
 """
 
 from __future__ import annotations

@@ -5,6 +5,10 @@ payloads are joined to one text and cut into fields `0`, `1`, `2` … of 64 byte
 
     <bytes of name> <bytes of value> <name><value>
 
+or, if the value stands in the text already (an output that is the result of a step),
+
+    <bytes of name> <bytes of value>@<its first byte, counted from 1> <name>
+
 A live run is never packed, and fields that scripts look at (status, fence, token, …) keep their names in either form.
 """
 
@@ -80,14 +84,18 @@ def _payloads(text: bytes) -> Iterator[tuple[bytes, bytes]]:
     Raises:
         ValueError: it ends too early, or isn't one.
     """
-    while text:
-        name_size, value_size, rest = text.split(b" ", 2)
-        middle = int(name_size)
-        end = middle + int(value_size)
-        if not 0 <= middle <= end <= len(rest):
-            raise ValueError(f"{end} bytes are told and {len(rest)} are there")
-        yield rest[:middle], rest[middle:end]
-        text = rest[end:]
+    at = 0
+    while at < len(text):
+        name_size, told, _ = text[at:].split(b" ", 2)
+        size, _, elsewhere = told.partition(b"@")
+        first = at + len(name_size) + len(told) + 2
+        middle = first + int(name_size)
+        start = int(elsewhere) - 1 if elsewhere else middle
+        end = start + int(size)
+        if not (first <= middle <= len(text) and 0 <= start <= end <= len(text)):
+            raise ValueError(f"{text[at : at + 40]!r} tells of more than is there")
+        yield text[first:middle], text[start:end]
+        at = middle if elsewhere else end
 
 
 def _named(fields: Sequence[str], reply: Reply) -> dict[bytes, bytes]:

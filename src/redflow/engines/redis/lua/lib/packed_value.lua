@@ -8,10 +8,11 @@ local function packed_value(base, id, wanted)
   end
   local text = table.concat(pieces)
   while true do
-    local name_size, value_size, first = string.match(text, '^(%d+) (%d+) ()', at)
+    local name_size, size, elsewhere, first = string.match(text, '^(%d+) (%d+)@?(%d*) ()', at)
     if not first then return nil end
     local middle = first + tonumber(name_size)
-    at = middle + tonumber(value_size)
-    if string.sub(text, first, middle - 1) == wanted then return string.sub(text, middle, at - 1) end
+    local start = tonumber(elsewhere) or middle
+    at = elsewhere == '' and middle + tonumber(size) or middle
+    if string.sub(text, first, middle - 1) == wanted then return string.sub(text, start, start + tonumber(size) - 1) end
   end
 end
