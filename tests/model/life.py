@@ -23,7 +23,7 @@ QUIET_MS: Final = 30_000
 POISON: Final = b'{"kind":"poison"}'
 WORKERS: Final = {"w1": ("a", "b"), "w2": ("a", "new"), "w3": ("b",)}
 """Which workflows each worker can run."""
-PAYLOADS: Final = {"one": b"1", "error": b'{"message":"no"}', "big": BIG}
+PAYLOADS: Final = {"one": b"1", "error": b'{"message":"no"}', "long": b"2" * 200, "big": BIG}
 
 
 class Life:

@@ -9,6 +9,7 @@
 -- include: tell_end
 -- include: free_slot
 -- include: leave_gates
+-- include: pack_record
 local function finish_run(base, id, run, to, payload, now, retention)
   local key = base .. 'run:' .. id
   if run.error == nil then
@@ -36,5 +37,6 @@ local function finish_run(base, id, run, to, payload, now, retention)
   add_once(base .. 'retentions', retention)
   if run.timeout ~= false then redis.call('ZREM', base .. 'timeouts', id) end
   leave_gates(base, id, run, now)
+  pack_record(base, id)
   if run.status == 'running' then free_slot(base, run.workflow) end
 end
