@@ -1,6 +1,5 @@
--- The end of a run, whoever decides it: status, time, result, retention, waiters, and its slot for the next.
--- run = {workflow, status, created}; payload = output or error; that of a canceled run is dropped. What owned_run read besides saves
--- looking: run.timeout of false says that it has none; run.error that the fields which a running run can't have needn't go.
+-- The end of a run, whoever decides it. run = {workflow, status, created}; payload = output or error, dropped if canceled.
+-- What owned_run read saves looking: run.timeout of false: it has none; run.error not nil: it has no field but of running.
 -- include: index_run
 -- include: int_text
 -- include: set_status
@@ -27,8 +26,7 @@ local function finish_run(base, id, run, to, payload, now, retention)
   end
   local ended, ends = collected.ended, collected.ends
   if ended then
-    local n = #ended + 1
-    ended[n], ends[2 * n - 1], ends[2 * n] = id, to, payload
+    ended[#ended + 1], ends[#ends + 1], ends[#ends + 2] = id, to, payload
   else
     redis.call('ZREM', base .. 'leases', id)
     redis.call('RPUSH', base .. 'expiry:' .. retention, id)
