@@ -1,10 +1,10 @@
 """What the hot verbs cost the server per run, by batch size; with two source trees, one beside the other.
 
 Each repetition takes the trees in turn, the other way round every second time, so that what else the machine does hits
-both alike; trees that are to be compared must take the same arguments. `script` is how long the server was in the script by
-its slow log, the mean of the middle half of all calls, so that those during which another process had the processor
-don't count; `cpu` is all processor time of the server process, its sockets included. Shown are the medians of the
-repetitions and, since a busy machine only ever adds, the best.
+both alike; trees that are to be compared must take the same arguments. `script` is how long the server was in the
+script by its slow log, the mean of the middle half of all calls, so that those during which another process had the
+processor don't count; `cpu` is all processor time of the server process, its sockets included. Shown are the medians
+of the repetitions and, since a busy machine only ever adds, the best.
 
 usage: python -m benchmarks.verbs [--tree DIRECTORY ...] [--batches 1,10,25,100] [--n N] [--reps N] [--commands]
 """
@@ -19,6 +19,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -87,7 +88,7 @@ class Stage:
         for first in range(0, len(calls), _CALLS_AT_A_TIME):
             with self._server.pipeline(transaction=False) as pipeline:
                 for args in calls[first : first + _CALLS_AT_A_TIME]:
-                    pipeline.execute_command("EVALSHA", self._shas[verb], 1, self._base, *args)
+                    pipeline.evalsha(self._shas[verb], 1, self._base, *args)
                 replies += pipeline.execute()
         return replies
 
@@ -95,27 +96,33 @@ class Stage:
         """Create n runs."""
         numbers = range(self._made, self._made + n)
         self._made += n
-        items = [[f"{i:032x}", "w", "", "", b'{"n":%d}' % i, "", "", 604_800, "", "", ""] for i in numbers]
+        items: list[list[Argument]] = [
+            [f"{i:032x}", "w", "", "", b'{"n":%d}' % i, "", "", 604_800, "", "", ""] for i in numbers
+        ]
         for reply in self._call("create_runs", *(["", "app", *some] for some in _flat(items, batch))):
             _expect(reply[::2] == [b"created"] * (len(reply) // 2), reply)
 
     def claim(self, n: int, batch: int) -> None:
         """Claim n runs."""
         tokens = [f"{WORKER}.{self._made:x}{i:06x}" for i in range(n // batch)]
-        calls = [["", WORKER, token, 5_000, batch, RETENTION_MS, 1, QUEUE] for token in tokens]
+        calls: list[list[Argument]] = [["", WORKER, token, 5_000, batch, RETENTION_MS, 1, QUEUE] for token in tokens]
         for token, reply in zip(tokens, self._call("claim_runs", *calls), strict=True):
             _expect(len(reply) == 4 + batch, reply)
             self._leases += [Lease(run[0], run[1], token) for run in reply[4:] if isinstance(run, list)]
 
     def record(self, n: int, batch: int) -> None:
         """Write one step of each claimed run."""
-        items = [[x.run, x.fence, x.token, "s:one", "1 Sr 1 3 5 ", b"123"] for x in self._leases[:n]]
+        items: list[list[Argument]] = [
+            [x.run, x.fence, x.token, "s:one", "1 Sr 1 3 5 ", b"123"] for x in self._leases[:n]
+        ]
         for reply in self._call("record_steps", *(list(some) for some in _flat(items, batch))):
             _expect(reply == [], reply)
 
     def settle(self, n: int, batch: int) -> None:
         """End each claimed run."""
-        items = [[x.run, x.fence, x.token, "succeeded", b'{"n":246}', "", "", "", 0, 0] for x in self._leases[:n]]
+        items: list[list[Argument]] = [
+            [x.run, x.fence, x.token, "succeeded", b'{"n":246}', "", "", "", 0, 0] for x in self._leases[:n]
+        ]
         self._leases = self._leases[n:]
         head: list[Argument] = ["", WORKER, RETENTION_MS, "", 1, QUEUE]
         for reply in self._call("settle_runs", *([*head, *some] for some in _flat(items, batch))):
@@ -184,7 +191,7 @@ def scripts_of(tree: Path) -> dict[str, str]:
 def one_pass(server: redis.Redis, sources: dict[str, str], batch: int, n: int) -> dict[str, Cost]:
     """The cost of each verb on a fresh prefix, with some runs finished before."""
     stage, meter = _warm_stage(server, sources), Meter(server)
-    return {verb: meter.measure(lambda verb=verb: getattr(stage, verb)(n, batch), n) for verb in VERBS}
+    return {verb: meter.measure(partial(getattr(stage, verb), n, batch), n) for verb in VERBS}
 
 
 def _warm_stage(server: redis.Redis, sources: dict[str, str]) -> Stage:
@@ -199,7 +206,7 @@ def show_commands(server: redis.Redis, sources: dict[str, str], batch: int, n: i
     """Print which commands each verb calls for an item, and what these take."""
     stage, meter = _warm_stage(server, sources), Meter(server)
     for verb in VERBS:
-        seen = meter.commands(lambda verb=verb: getattr(stage, verb)(n, batch), n)
+        seen = meter.commands(partial(getattr(stage, verb), n, batch), n)
         whole = seen.pop("evalsha")[1]
         inside = sum(spent for _, spent in seen.values())
         print(f"   {verb}, batch {batch}: {whole:.1f} us, of these {inside:.1f} in commands, per item:")
@@ -224,7 +231,8 @@ def main() -> int:
     with ServerProcess(ServerKind(options.server)) as process, redis.Redis.from_url(process.url) as server:
         facts = server.info("server")
         name = facts.get("server_name", "redis")
-        print(f"== verbs: {name} {facts.get(f'{name}_version', facts['redis_version'])}, Python {sys.version.split()[0]}")
+        version = facts.get(f"{name}_version", facts["redis_version"])
+        print(f"== verbs: {name} {version}, Python {sys.version.split()[0]}")
         print(f"   machine: {machine()}, load average {load_average():.2f}; {options.n} runs a repetition")
         for letter, tree in zip("ABCDEFGH", trees, strict=False):
             print(f"   {letter} = {_described(tree)}")

@@ -7,7 +7,7 @@ local function write_list(command, key, list, length)
     local last = math.min(first + 999, length)
     local done = redis.pcall(command, key, unpack(list, first, last))
     if type(done) == 'table' then
-      failure = failure or done
+      failure = failure or done.err -- as a text: Redis 6.2 can't raise a table
       for i = first, last, width do redis.pcall(command, key, unpack(list, i, i + width - 1)) end
     end
   end
