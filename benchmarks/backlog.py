@@ -21,7 +21,7 @@ from redis.asyncio import Redis
 
 from benchmarks.bench import Bench, Benchmark, main
 from benchmarks.bulk import Loader, create_runs
-from benchmarks.counting import used_memory
+from benchmarks.counting import server_cpu_s, used_memory
 from benchmarks.harness import BenchmarkError, Settings, percentile
 from benchmarks.load import all_ended, check_one_step, read_back
 from benchmarks.workflows import ONE_STEP
@@ -103,8 +103,10 @@ async def _drain(bench: Bench, where: Bench, depth: int) -> float:
     total = DRAINED + depth
     async with where.world() as client, where.worker(client, bench.settings.concurrency) as worker:
         ids = await create_runs(client, ONE_STEP.name, total)
+        server_s, worker_s = await server_cpu_s(where.redis), await worker.cpu_s()
         await worker.start()
         await all_ended(client, total)
+        server_s, worker_s = await server_cpu_s(where.redis) - server_s, await worker.cpu_s() - worker_s
         await worker.stop()
         ended = _Ended(client)
         rate, whole = await ended.rate(DRAINED), await ended.rate(total)
@@ -112,6 +114,8 @@ async def _drain(bench: Bench, where: Bench, depth: int) -> float:
     name = "shallow" if depth == SHALLOW else "deep"
     bench.figures.add(f"drain: {name}", rate, "runs/s")
     bench.figures.add(f"drain: {name}, to the end", whole, "runs/s")
+    bench.figures.add(f"drain: {name}, server CPU", server_s / total * 1e6, "µs/run")
+    bench.figures.add(f"drain: {name}, worker CPU", worker_s / total * 1e6, "µs/run")
     return rate
 
 
