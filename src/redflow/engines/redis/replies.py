@@ -49,7 +49,8 @@ def as_fields(reply: Reply) -> dict[bytes, bytes]:
     """A flat list of names and values as a dict."""
     flat = as_list(reply)
     if _all_bytes(flat):
-        return dict(zip(flat[::2], flat[1::2], strict=True))
+        one_by_one = iter(flat)
+        return dict(zip(one_by_one, one_by_one, strict=True))
     return {
         as_bytes(name): value if isinstance(value, bytes) else str(value).encode()
         for name, value in zip(flat[::2], flat[1::2], strict=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from redflow.domain.payload import pack
@@ -109,7 +109,11 @@ class StepWrite:
 
 @dataclass(slots=True)
 class Settlement:
-    """The end of an attempt as the script takes it."""
+    """The end of an attempt as the script takes it.
+
+    Attributes:
+        told: called with the script's reason ('' for most), or with what went wrong.
+    """
 
     lease: Lease
     outcome: str
@@ -119,6 +123,7 @@ class Settlement:
     trace: bytes
     steps: Sequence[StepWrite]
     waits: Sequence[str] = ()
+    told: Callable[[str | Exception], None] | None = None
 
 
 @dataclass(slots=True)
@@ -186,7 +191,8 @@ class RunScripts:
         """Make steps durable; index -> reason for those that were not plain."""
         args: list[Argument] = []
         for write in writes:
-            args += (write.lease.run_id, write.lease.fence, write.lease.token, write.field, write.header, write.payload)
+            lease = write.lease
+            args += (lease.run_id, lease.fence, lease.token, write.field, write.header, write.payload)
         return _reasons(self.connection.call(RECORD, self.keys.base, args, at_once=True))
 
     def settle(
@@ -195,10 +201,11 @@ class RunScripts:
         """End attempts; whether a queue of the worker has a ready run, and index -> reason."""
         args: list[Argument] = [self.now, worker, self.retention_ms, "1" if idle else "", len(queues), *queues]
         for item in items:
+            lease = item.lease
             args += (
-                item.lease.run_id,
-                item.lease.fence,
-                item.lease.token,
+                lease.run_id,
+                lease.fence,
+                lease.token,
                 item.outcome,
                 item.payload,
                 "" if item.due is None else item.due,
