@@ -193,10 +193,9 @@ class Steps:
                 raise
         attempt.calm(step)
         self._tell(step, "succeeded")
+        step.status, step.finished_at, step.payload = "succeeded", self._journal.now_ms(), stored
         try:
-            await self._journal.record(
-                step.finished("succeeded", self._journal.now_ms(), attempt.claim.attempt, stored)
-            )
+            await self._journal.record(step)
         except LeaseLost:
             attempt.interrupt("lost")
             raise asyncio.CancelledError("the lease of this run is lost") from None

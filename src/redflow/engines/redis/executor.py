@@ -84,7 +84,8 @@ class Executor:
             error = pack(make_error_json(RedflowError(f"the stored record of the run is broken: {exc!r}")).encode())
             self._writer.settlements.send(Settlement(run.lease, "failed", error, None, "", b"", ()))
             return
-        _tell(telemetry.RUN_CLAIMED, claim)
+        if telemetry.anybody_listens():
+            _tell(telemetry.RUN_CLAIMED, claim)
         lease = run.lease
         journal = RedisJournal(self._writer, lease, claim.created_at)
         attempt = Attempt(
@@ -129,33 +130,32 @@ class Executor:
             await asyncio.wait({self._emptied}, timeout=patience_s)
 
     async def _execute(self, held: Held) -> None:
-        try:
-            outcome = await self._outcome(held)
-        except asyncio.CancelledError:
-            outcome = interrupted_outcome(held.attempt)
-        if not held.attempt.settling:  # else abandoned: its outcome was sent while user code went on
-            await self._settle(held, outcome)
-
-    async def _outcome(self, held: Held) -> Outcome | None:
-        attempt = held.attempt
+        attempt, outcome = held.attempt, None
         claim = attempt.claim
         try:
             if claim.input_json == b"@" or claim.decided_failure == b"@":
                 await self._fetch_big(claim, held.lease.run_id)
             definition = self._find(claim.workflow)
-            if definition is None:
-                # The registry has changed: say so, then let a worker that knows the workflow have the run.
-                log.warning("run %s is handed back: its workflow is unknown here by now", claim.run_id)
-                await self._on_unknown()
-                return HandedBack()
-            return await attempt_outcome(attempt, definition, held.journal)
+            if definition is not None:
+                outcome = await attempt_outcome(attempt, definition, held.journal)
+            else:
+                outcome = await self._hand_back_unknown(claim)
+        except asyncio.CancelledError:
+            outcome = interrupted_outcome(attempt)
         except (LeaseLost, ConnectionError) as exc:
             log.warning("run %s was lost: %s", claim.run_id, exc)
             attempt.interrupt("lost")
-            return None
         except Exception as exc:
             log.exception("run %s fails: it can't be executed", claim.run_id)
-            return interrupted_outcome(attempt) or Failed(pack(make_error_json(exc).encode()))
+            outcome = interrupted_outcome(attempt) or Failed(pack(make_error_json(exc).encode()))
+        if not attempt.settling:  # else abandoned: its outcome was sent while user code went on
+            await self._settle(held, outcome)
+
+    async def _hand_back_unknown(self, claim: Claim) -> Outcome:
+        """The registry has changed: say so, then let a worker that knows the workflow have the run."""
+        log.warning("run %s is handed back: its workflow is unknown here by now", claim.run_id)
+        await self._on_unknown()
+        return HandedBack()
 
     async def _fetch_big(self, claim: Claim, run_id: str) -> None:
         """Inputs and decided failures over 32 KiB lie in the run's second hash."""
@@ -179,7 +179,9 @@ class Executor:
                 await held.journal.hand_back()
                 self._over(held, outcome)
             else:
-                await held.journal.settle(outcome, held.attempt.claim, partial(self._answered, held, outcome))
+                if held.journal.under_way:  # a step that arrives after the outcome is refused
+                    await asyncio.wait(held.journal.under_way)
+                held.journal.settle(outcome, held.attempt.claim, partial(self._answered, held, outcome))
         except RedflowError as exc:
             self._answered(held, outcome, exc)
         except BaseException:
@@ -188,6 +190,9 @@ class Executor:
 
     def _answered(self, held: Held, outcome: Outcome | None, answer: str | Exception) -> None:
         """What came of an outcome that was sent."""
+        if answer == "":
+            self._over(held, outcome)
+            return
         run_id = held.attempt.claim.run_id
         if isinstance(answer, Exception) and not isinstance(answer, ConnectionError):
             self._give_up(held)
@@ -206,12 +211,14 @@ class Executor:
         held.journal.drop()
         self._give_up(held)
         claim = held.attempt.claim
-        _tell(telemetry.RUN_LOST, claim)
+        if telemetry.anybody_listens():
+            _tell(telemetry.RUN_LOST, claim)
         log.warning("run %s was interrupted: its lease is lost; another worker goes on with it", claim.run_id)
         self._free(held)
 
     def _over(self, held: Held, outcome: Outcome | None) -> None:
-        _tell(telemetry.RUN_SETTLED, held.attempt.claim, outcome=type(outcome).__name__.lower())
+        if telemetry.anybody_listens():
+            _tell(telemetry.RUN_SETTLED, held.attempt.claim, outcome=type(outcome).__name__.lower())
         self._free(held)
 
     def _free(self, held: Held) -> None:
@@ -249,8 +256,7 @@ class Executor:
 
 
 def _tell(event: str, claim: Claim, **more: str) -> None:
-    if telemetry.anybody_listens():
-        telemetry.emit(event, run_id=claim.run_id, workflow=claim.workflow, attempt=claim.attempt, **more)
+    telemetry.emit(event, run_id=claim.run_id, workflow=claim.workflow, attempt=claim.attempt, **more)
 
 
 def monotonic() -> float:

@@ -135,11 +135,14 @@ class RedisJournal:
         writer: shared by all attempts of the worker.
         lease: the right to write.
         created_at: creation of the run, epoch ms; step times are stored relative to it.
+
+    Attributes:
+        under_way: notes that were sent and are not confirmed yet.
     """
 
     sleeps_durably = True
 
-    __slots__ = ("_created_at", "_lease", "_note_timer", "_notes", "_under_way", "_writer")
+    __slots__ = ("_created_at", "_lease", "_note_timer", "_notes", "_writer", "under_way")
 
     def __init__(self, writer: JournalWriter, lease: Lease, created_at: int) -> None:
         self._writer = writer
@@ -147,7 +150,7 @@ class RedisJournal:
         self._created_at = created_at
         self._notes: dict[str, StepRecord] = {}
         self._note_timer: asyncio.TimerHandle | None = None
-        self._under_way: set[asyncio.Future[str]] = set()
+        self.under_way: set[asyncio.Future[str]] = set()
 
     def may_begin(self) -> bool:
         """Whether the lease certainly holds, so that new work may begin."""
@@ -287,16 +290,14 @@ class RedisJournal:
             raise LeaseLost(f"the failure was refused: {answer}")
         return None if answer == "ok" else "canceled" if answer == "canceled" else "timed_out"
 
-    async def settle(self, outcome: Settled, claim: Claim, told: Callable[[str | Exception], None]) -> None:
-        """Send how the attempt ended with the next batch.
+    def settle(self, outcome: Settled, claim: Claim, told: Callable[[str | Exception], None]) -> None:
+        """Send how the attempt ended with the next batch, once nothing of it is `under_way` any more.
 
         Args:
             outcome: how.
             claim: the run.
             told: called with the script's answer ('' for most), or with what went wrong.
         """
-        if self._under_way:  # a step that arrives after the outcome is refused
-            await asyncio.wait(self._under_way)
         self._writer.settlements.send(self._settlement(outcome, claim, told))
 
     async def hand_back(self) -> None:
@@ -327,12 +328,12 @@ class RedisJournal:
 
     def _send(self, write: StepWrite) -> None:
         future = self._writer.records.submit(write)
-        self._under_way.add(future)
+        self.under_way.add(future)
         future.add_done_callback(self._sent)
 
     def _sent(self, done: asyncio.Future[str]) -> None:
         """A note is written, or was refused, which whoever writes next is told, too."""
-        self._under_way.discard(done)
+        self.under_way.discard(done)
         if not done.cancelled():
             done.exception()
 
