@@ -40,6 +40,12 @@ def as_text(reply: Reply) -> str:
     return as_bytes(reply).decode()
 
 
+def as_pairs(reply: Reply) -> list[tuple[str, str]]:
+    """A flat list of texts as pairs."""
+    texts = iter([part.decode() if isinstance(part, bytes) else as_text(part) for part in as_list(reply)])
+    return list(zip(texts, texts, strict=True))
+
+
 def time_or_none(reply: Reply) -> int | None:
     """A time in ms, where empty text means none."""
     return None if reply in (b"", None) else as_int(reply)

@@ -12,10 +12,10 @@ from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.link import Argument, Reply
 from redflow.engines.redis.replies import (
-    as_bytes,
     as_fields,
     as_int,
     as_list,
+    as_pairs,
     as_reasons,
     as_text,
     time_or_none,
@@ -297,8 +297,7 @@ class RunScripts:
             lease, order = start.lease, start.order
             args += (lease.run_id, lease.fence, lease.token, start.field, start.header, start.generation)
             args += ("1" if start.awaited else "", *order_args(order)[:-1])
-        flat = as_list(await self.connection.call(START_CHILDREN, self.keys.base, args))
-        return [(as_text(code), as_text(run_id)) for code, run_id in zip(flat[::2], flat[1::2], strict=True)]
+        return as_pairs(await self.connection.call(START_CHILDREN, self.keys.base, args))
 
     async def purge(self, reference_ms: int | None, limit: int) -> int:
         """Remove finished runs whose retention is over; how many."""
@@ -333,8 +332,7 @@ def order_args(order: RunOrder) -> tuple[Argument, ...]:
 
 
 async def _created(reply: Awaitable[Reply]) -> list[tuple[str, str]]:
-    flat = as_list(await reply)
-    return [(as_text(code), as_text(run_id)) for code, run_id in zip(flat[::2], flat[1::2], strict=True)]
+    return as_pairs(await reply)
 
 
 async def _reasons(reply: Awaitable[Reply]) -> dict[int, str]:
@@ -356,4 +354,4 @@ def _lease_args(leases: Sequence[Lease]) -> list[Argument]:
 
 def _claimed(reply: Reply, token: str) -> ClaimedRun:
     run_id, fence, attempt, record = as_list(reply)
-    return ClaimedRun(Lease(as_bytes(run_id).decode(), as_int(fence), token), as_int(attempt), as_fields(record))
+    return ClaimedRun(Lease(as_text(run_id), as_int(fence), token), as_int(attempt), as_fields(record))
