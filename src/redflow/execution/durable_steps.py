@@ -238,7 +238,8 @@ class DurableSteps(Steps):
     async def _ask_engine(self, step: StepRecord, ask: Callable[[], Awaitable[StepRecord]]) -> StepRecord:
         """Have the engine write the step; it refuses when the lease is gone or the run is to end."""
         attempt = self._attempt
-        self._check_lease()
+        if not self._journal.may_begin():
+            self._lease_is_over()
         attempt.enter(step, announce=False)
         try:
             return await ask()

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from functools import partial
 from types import CoroutineType
-from typing import Final, TypeVar, cast
+from typing import Final, NoReturn, TypeVar, cast
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
@@ -169,7 +169,8 @@ class Steps:
     async def _perform(self, step: StepRecord, call: Call) -> object:
         attempt = self._attempt
         while True:
-            self._check_lease()
+            if not self._journal.may_begin():
+                self._lease_is_over()
             try:
                 stored, output = _round_trip(await self._call(step.name, call), call.facts, step.name)
                 break
@@ -192,7 +193,8 @@ class Steps:
                 self._interrupted(step)
                 raise
         attempt.calm(step)
-        self._tell(step, "succeeded")
+        if telemetry.anybody_listens():
+            self._tell(step, "succeeded")
         step.status, step.finished_at, step.payload = "succeeded", self._journal.now_ms(), stored
         try:
             await self._journal.record(step)
@@ -204,11 +206,10 @@ class Steps:
     async def _pause(self, pause_ms: int) -> None:
         await asyncio.sleep(pause_ms / 1000)
 
-    def _check_lease(self) -> None:
+    def _lease_is_over(self) -> NoReturn:
         """A holder stops by its own clock before its lease can have run out."""
-        if not self._journal.may_begin():
-            self._attempt.interrupt("lost")
-            raise asyncio.CancelledError("the lease of this run may have run out")
+        self._attempt.interrupt("lost")
+        raise asyncio.CancelledError("the lease of this run may have run out")
 
     def _call(self, name: str, call: Call) -> Awaitable[object]:
         """One try: what the function returns."""
@@ -351,7 +352,14 @@ class Call:
 
 def _round_trip(value: object, facts: FunctionFacts, name: str) -> tuple[bytes, object]:
     """A function's result as it is stored, and as the handler gets it: what a later pass would read."""
-    text = _write(value, facts, name)
+    try:
+        if facts.adapter is not None:
+            value = facts.adapter.dump_python(value, mode="json", warnings="error")
+        text = encode(value, what="step output")
+    except PayloadTooLargeError:
+        raise
+    except (TypeError, ValueError, PydanticSerializationError) as exc:
+        raise OutputSerializationError(f"Step output is not JSON-serializable: {name}", exc) from exc
     return pack(text), _read(text, facts, name)
 
 
@@ -362,17 +370,6 @@ def _read(text: bytes, facts: FunctionFacts, name: str) -> object:
         return facts.adapter.validate_json(text)
     except ValidationError as exc:
         raise StepTypeError(f"the stored output of step {name!r} no longer fits its type: {exc}") from exc
-
-
-def _write(value: object, facts: FunctionFacts, name: str) -> bytes:
-    try:
-        if facts.adapter is not None:
-            value = facts.adapter.dump_python(value, mode="json", warnings="error")
-        return encode(value, what="step output")
-    except PayloadTooLargeError:
-        raise
-    except (TypeError, ValueError, PydanticSerializationError) as exc:
-        raise OutputSerializationError(f"Step output is not JSON-serializable: {name}", exc) from exc
 
 
 def step_limit_s(timeout_ms: float | None) -> float | None:

@@ -41,19 +41,17 @@ class Batcher(Generic[Item, Result]):
 
     def submit(self, item: Item) -> asyncio.Future[Result]:
         """Write an item with the next batch."""
-        future: asyncio.Future[Result] = self._current_loop().create_future()
+        if not self._items:  # once a batch: those who wait for one are of one loop, and the look is dear
+            self._loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = self._loop.create_future()
         self._add(item, future)
         return future
 
     def send(self, item: Item) -> None:
         """Write an item with the next batch; nobody waits for it, so a failure is for whoever writes."""
-        self._current_loop()
-        self._add(item, None)
-
-    def _current_loop(self) -> asyncio.AbstractEventLoop:
-        if not self._items:  # looked up once a batch: those who wait for one are of one loop, and a look is dear
+        if not self._items:
             self._loop = asyncio.get_running_loop()
-        return self._loop
+        self._add(item, None)
 
     def _add(self, item: Item, future: asyncio.Future[Result] | None) -> None:
         self._items.append(item)
