@@ -105,11 +105,7 @@ class Attempt:
         announcer: told of steps that begin.
     """
 
-    # What most attempts leave as it is belongs to the class, so that making one stays cheap.
-    state: State = "running"
-    settling = False
-    """The outcome is on its way to the engine; interruptions come too late."""
-    task: asyncio.Task[object] | None = None
+    # What most attempts leave as it is, and seldom look at, belongs to the class, so that making one stays cheap.
     thread_call: asyncio.Task[object] | None = None
     thread_handler: asyncio.Future[object] | None = None
     on_interrupt: Callable[[], None] | None = None
@@ -135,6 +131,10 @@ class Attempt:
         self.threads = threads
         self.make_steps = make_steps
         self._announcer = announcer
+        self.state: State = "running"
+        self.settling = False
+        """The outcome is on its way to the engine; interruptions come too late."""
+        self.task: asyncio.Task[object] | None = None
         self.names: set[str] = set()
         self.next_seq = 1 + max((step.seq for step in claim.steps.values()), default=0) if claim.steps else 1
         self.in_flight: dict[str, asyncio.Task[object] | None] = {}

@@ -41,7 +41,7 @@ from redflow.execution.blocking import BlockingSteps
 from redflow.execution.journal import Claim, Interruption, LeaseLost
 from redflow.execution.retrying import judge
 from redflow.execution.threads import result_of
-from redflow.types import OnFailureContext, RetryPolicyContext, RetryPolicyRunContext, RunContext, StepApi
+from redflow.types import CancelSignal, OnFailureContext, RetryPolicyContext, RetryPolicyRunContext, RunContext, StepApi
 
 log = logging.getLogger("redflow")
 
@@ -112,28 +112,38 @@ def _call_handler(attempt: Attempt, definition: AnyWorkflow, data: object) -> Aw
 class AttemptContext(WorkflowHandlerContext[object]):
     """The context of an attempt. What few handlers look at is made when they do: `run` and `signal`."""
 
-    __slots__ = ("_attempt",)
+    __slots__ = ("_attempt", "_run", "_signal")
     _attempt: Attempt
+    _run: RunContext | None
+    _signal: CancelSignal | None
 
     @classmethod
     def of(cls, attempt: Attempt, data: object, steps: StepApi) -> AttemptContext:
         """The context of an attempt with this input; `__init__` stays that of its base, for `dataclasses.replace`."""
         context = cls.__new__(cls)
-        context.input = data
-        context.step = steps
-        context.suspending = False
-        context._attempt = attempt
+        context.input, context.step, context.suspending = data, steps, False
+        context._attempt, context._run, context._signal = attempt, None, None
         return context
 
-    def __getattr__(self, name: str) -> object:
-        """Called for an attribute that isn't there yet."""
-        if name == "run":
-            self.run = run_context(self._attempt.claim)
-            return self.run
-        if name == "signal":
-            self.signal = self._attempt.signal
-            return self.signal
-        raise AttributeError(f"a workflow's context has no {name!r}")
+    @property
+    def run(self) -> RunContext:
+        """The run."""
+        if self._run is None:
+            self._run = run_context(self._attempt.claim)
+        return self._run
+
+    @run.setter
+    def run(self, run: RunContext) -> None:
+        self._run = run
+
+    @property
+    def signal(self) -> CancelSignal:
+        """The signal of the attempt."""
+        return self._attempt.signal if self._signal is None else self._signal
+
+    @signal.setter
+    def signal(self, signal: CancelSignal) -> None:
+        self._signal = signal
 
 
 def run_context(claim: Claim) -> RunContext:

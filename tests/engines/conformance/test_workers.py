@@ -148,7 +148,7 @@ async def test_stop_under_load_loses_nothing_and_runs_no_finished_step_again(wor
         await workers.pop(0).stop()
         stops += 1
     await feeding
-    assert stops >= 3
+    assert stops >= 2, "less than that is no coming and going"
     assert [await handle.result() for handle in handles] == [[1, n] for n in range(120)]
     # A body may have been cut off after its note and before its record: at most once for each stop and slot.
     again = len(world.did) - len(set(world.did))
