@@ -41,14 +41,15 @@ def build_event(
     checked = check_name(name, what="event name").strip()
     data = encode(input, what="event data")
     key = None if correlation_key is None else check_key(correlation_key, what="correlation_key")
+    parent = None if parent_run_id is None else check_name(parent_run_id, what="parent_run_id")
     return EventOrder(
         event_id=made_id if event_id is None else check_key(event_id, what="event_id"),
         explicit=event_id is not None,
         name=checked,
         data=data,
-        fingerprint=fingerprint(checked, data, key, parent_run_id),
+        fingerprint=fingerprint(checked, data, key, parent),
         correlation_key=key,
-        parent_run_id=None if parent_run_id is None else check_name(parent_run_id, what="parent_run_id"),
+        parent_run_id=parent,
         idempotency_key=None if is_blank(idempotency_key) else check_key(idempotency_key, what="idempotency_key"),
         idempotency_ttl_s=ttl_s(idempotency_ttl),
     )

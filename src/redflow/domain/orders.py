@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from redflow.domain.names import DEFAULT_QUEUE, check_key, check_name
-from redflow.domain.options import check_priority, positive_ms
+from redflow.domain.options import check_priority, positive_ms, shown_number
 from redflow.domain.payload import encode
 from redflow.domain.retry import resolve_max_attempts
 from redflow.domain.run import RunOrder
@@ -104,5 +104,5 @@ def ttl_s(ttl: int | None) -> int:
     if ttl is None:
         return IDEMPOTENCY_TTL_SEC
     if isinstance(ttl, bool) or not isinstance(ttl, int) or not 1 <= ttl <= LONGEST_DELAY_MS // 1000:
-        raise ValueError(f"idempotency_ttl must be a whole number of seconds, at least 1, got {ttl!r}")
+        raise ValueError(f"idempotency_ttl must be a whole number of seconds, at least 1, got {shown_number(ttl)}")
     return ttl
