@@ -68,6 +68,11 @@ async def snapshot(world: World) -> dict[bytes, bytes]:
     return {key: await world.redis.dump(key) for key in keys}
 
 
+async def _made(row: Refused, world: World) -> object:
+    answer = row.call(world)
+    return await answer if inspect.isawaitable(answer) else answer
+
+
 async def judge_refusal(world: World, row: Refused) -> None:
     """The row's call raises what it should, each time, and changes nothing."""
     before = await snapshot(world)
@@ -75,9 +80,7 @@ async def judge_refusal(world: World, row: Refused) -> None:
     for _ in range(_TRIES):
         started = time.monotonic()
         with pytest.raises(row.error) as caught:
-            answer = row.call(world)
-            if inspect.isawaitable(answer):
-                await answer
+            await _made(row, world)
         shortest = min(shortest, time.monotonic() - started)
         message = str(caught.value)
         assert len(message) < 1500, "a message is for reading"

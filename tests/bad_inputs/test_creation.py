@@ -12,14 +12,13 @@ from uuid import UUID
 import pytest
 
 from redflow import UnknownWorkflowError, create_client, define_workflow
-from redflow.bulk import WorkflowCall
 from redflow.errors import (
     LimitExceededError,
     PayloadTooLargeError,
     RateLimitExceededError,
     RetryAfterError,
 )
-from redflow.types import ResolvedDebounce
+from redflow.types import ResolvedDebounce, WorkflowCall
 from tests.bad_inputs.table import Refused, judge_refusal
 from tests.support.world import Context, World
 
@@ -234,7 +233,7 @@ def result_within(timeout_ms: Any) -> Callable[[World], Any]:
 TIME_ROWS = [
     *[
         Refused(f"run_at {at!r}", emitted_with(run_at=at), ValueError, ("Invalid runAt date",))
-        for at in (5, True, "2024-01-01", date(2024, 1, 1), float("nan"), datetime.max, datetime.max.replace(tzinfo=UTC))
+        for at in (5, True, "2024-01-01", date(2024, 1, 1), float("nan"), datetime(9999, 12, 31, tzinfo=UTC))
     ],
     Refused(
         "run_at in 11 years", emitted_with(run_at=datetime.now(UTC) + timedelta(days=11 * 366)),

@@ -169,10 +169,9 @@ class DurableSteps(Steps):
     ) -> list[str]:
         """See `StepApi.emit_event`."""
         claim = self._attempt.claim
+        check_name(event_name, what="event name")
         if is_blank(idempotency_key):
             idempotency_key = _event_key(claim.run_id, name, event_name)
-        if not event_name.strip():
-            raise ValueError("event name must not be blank")
 
         async def emit() -> list[str]:
             order = build_event(
@@ -205,6 +204,8 @@ class DurableSteps(Steps):
         idempotency_key: str | None,
         idempotency_ttl: int | None,
     ) -> RunOrder:
+        if not isinstance(workflow, str) and not hasattr(workflow, "name"):
+            raise ValueError(f"workflow must be a name or a definition, got {type(workflow).__name__}")
         claim = self._attempt.claim
         parent = stored_run_id(claim.run_id) or ""
         max_attempts: int | None = None

@@ -242,6 +242,8 @@ class Steps:
         finally:
             del self._attempt.limits[name]
         if done:
+            if not work.cancelled() and isinstance(work.exception(), GeneratorExit):
+                raise RuntimeError("a step function raised GeneratorExit") from work.exception()
             return work.result()
         if signal is not None:
             signal.set()

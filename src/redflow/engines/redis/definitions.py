@@ -11,6 +11,7 @@ import orjson
 from redflow.definitions import AnyWorkflow
 from redflow.domain.names import scope_queue
 from redflow.domain.options import check_event_triggers, positive_ms
+from redflow.domain.paging import is_text
 from redflow.domain.payload import encode
 from redflow.domain.schema import contract_of
 from redflow.engines.redis.connection import Connection
@@ -135,6 +136,8 @@ class Definitions:
 
     async def get(self, name: str) -> WorkflowMeta | None:
         """The metadata of one workflow; None if it is not registered."""
+        if not is_text(name):
+            return None
         record = as_fields(await self._connection.read("HGETALL", self._keys.meta(name)))
         return (await self._with_crons([(name, record)]))[0] if record else None
 

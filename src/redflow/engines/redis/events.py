@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from redflow.domain.paging import LARGEST_PAGE, page_limit
+from redflow.domain.paging import LARGEST_PAGE, is_text, page_limit
 from redflow.domain.payload import pack
 from redflow.domain.run import public_run_id, stored_run_id
 from redflow.engine import Emitted, EventOrder
@@ -108,6 +108,8 @@ class Events:
 
     async def get(self, event_id: str) -> EventRecord | None:
         """One event; None if there is none of that id."""
+        if not is_text(event_id):
+            return None
         key = f"{self._keys.base}event:{event_id}"
         replies = await self._connection.read_many(
             [
@@ -165,6 +167,8 @@ class Events:
     async def _cursor(self, cursor: str | None) -> tuple[str | int, str] | None:
         if cursor is None:
             return "", ""
+        if not is_text(cursor):
+            return None
         ts = await self._connection.read("HGET", f"{self._keys.base}event:{cursor}", "t")
         return None if ts is None else (as_int(ts), cursor)
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import orjson
 
-from redflow.domain.paging import LARGEST_PAGE, page_limit
+from redflow.domain.paging import LARGEST_PAGE, check_list, check_search, page_limit
 from redflow.domain.payload import unpack
 from redflow.domain.run import public_run_id, stored_run_id
 from redflow.engines.redis.connection import Connection
@@ -48,6 +48,7 @@ class Listing:
 
     async def runs(self, params: ListRunsParams) -> list[ListedRun]:
         """One page; see `RedflowClient.list_runs`."""
+        check_list(params)
         start = await self._position(params.cursor)
         if start is None:
             return []
@@ -69,6 +70,7 @@ class Listing:
 
     async def search(self, params: SearchRunsParams) -> SearchRunsResult:
         """Search; see `RedflowClient.search_runs`."""
+        check_search(params)
         after, before = params.created_after, params.created_before
         if after is not None and before is not None and after > before:
             return {"runs": [], "scanned": 0}
