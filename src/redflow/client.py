@@ -35,6 +35,7 @@ from redflow.registry import WorkflowRegistry, get_default_registry
 from redflow.types import (
     TERMINAL_STATUSES,
     AttemptTrace,
+    DoctorReport,
     EmittedEvent,
     EventDefinition,
     EventRecord,
@@ -493,6 +494,22 @@ class RedflowClient:
     async def get_stats(self) -> RunStats:
         """How many runs there are, in all and by status."""
         return await self.engine.get_stats()
+
+    async def doctor(self) -> DoctorReport:
+        """Examine the server: what would be lost if it died now, and what should be put right.
+
+        Asks INFO and CONFIG where this user may; what it may not ask stands in `unseen`. Which commands it may use is
+        tried on a key of its own, which is gone when that is done.
+
+        Raises:
+            ConnectionError, ServerTooOldError: the server can't be used at all.
+
+        Example:
+            >>> report = await client.doctor()
+            >>> report["losses"]["server process dies"]
+            'nothing, as long as the disk keeps up with the log; else what it had not taken yet'
+        """
+        return await self.engine.doctor()
 
     # -- retention and reset ------------------------------------------------------------------------------------
 

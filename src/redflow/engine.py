@@ -11,6 +11,7 @@ from redflow.domain.run import RunOrder
 from redflow.errors import RedflowError, SerializedError
 from redflow.types import (
     AttemptTrace,
+    DoctorReport,
     EventDefinition,
     EventRecord,
     JsonData,
@@ -179,6 +180,10 @@ class Engine(EventPort, Protocol):
 
     async def get_stats(self) -> RunStats:
         """How many runs there are, by status."""
+        ...
+
+    async def doctor(self) -> DoctorReport:
+        """What the place where the state is kept would lose, and what is wrong with it."""
         ...
 
     async def cleanup_expired_runs(self, reference_ms: int | None, limit: int) -> int:

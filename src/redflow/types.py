@@ -14,6 +14,8 @@ from redflow._blocking_api import BlockingStepApi
 from redflow._records import (
     AttemptStatus,
     AttemptTrace,
+    DoctorFinding,
+    DoctorReport,
     EmittedEvent,
     EventDefinition,
     EventDelivery,
@@ -53,6 +55,8 @@ __all__ = [
     "CancelSignal",
     "CronTrigger",
     "DefineWorkflowOptions",
+    "DoctorFinding",
+    "DoctorReport",
     "EmittedEvent",
     "EventDefinition",
     "EventDelivery",

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Sequence
 
 from redflow.definitions import AnyWorkflow
+from redflow.domain.doctor import diagnose
 from redflow.domain.names import near_names
 from redflow.domain.run import RunOrder, public_run_id, stored_run_id
 from redflow.engine import Emitted, EventOrder, RunEnd
@@ -15,6 +16,7 @@ from redflow.engines.redis.batch import BATCH_CAP, Batcher
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.crons import Crons
 from redflow.engines.redis.definitions import Definitions
+from redflow.engines.redis.doctor import examine
 from redflow.engines.redis.events import Events
 from redflow.engines.redis.explaining import Explainer
 from redflow.engines.redis.keys import Keys
@@ -26,6 +28,7 @@ from redflow.engines.redis.runs import RunScripts
 from redflow.errors import RedflowError, UnknownWorkflowError
 from redflow.types import (
     AttemptTrace,
+    DoctorReport,
     EventDefinition,
     EventRecord,
     ListedEvent,
@@ -201,6 +204,10 @@ class RedisEngine:
     async def get_stats(self) -> RunStats:
         """See `Engine.get_stats`."""
         return await self._queries.stats()
+
+    async def doctor(self) -> DoctorReport:
+        """See `Engine.doctor`."""
+        return diagnose(await examine(self.connection, self.keys))
 
     async def cleanup_expired_runs(self, reference_ms: int | None, limit: int) -> int:
         """See `Engine.cleanup_expired_runs`."""

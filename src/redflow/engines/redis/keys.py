@@ -56,6 +56,7 @@ eretentions, eseq     set     retentions in use; counter (a string): order of th
 cron:<trigger>        hash    a cron trigger: w workflow, e expression, z time zone, i input, id of the user, n next,
                               ft/fr last tick fired and its run, sc/st ticks skipped and the last, mc/mt same of missed
 crons                 zset    cron triggers by their next time
+doctor                any     what try_commands tries commands on; gone when the script ends
 seq, epoch            string  counters: order within a priority; heartbeats
 client:<c>, worker:<w>, timers  channels, not keys: ends of runs; bells and cancels; earliest due time
 ====================  ======  =====================================================================================
