@@ -10,6 +10,7 @@ from redflow.domain.orders import ttl_s
 from redflow.domain.payload import encode
 from redflow.domain.schema import check_payload
 from redflow.engine import Emitted, EventOrder, EventPort
+from redflow.errors import NotDurableError
 
 
 def build_event(
@@ -66,6 +67,7 @@ async def accept_event(engine: EventPort, order: EventOrder) -> Emitted:
     Raises:
         InputValidationError: the data breaks the contract; nothing was written.
         ValueError: its id or key belongs to an event with other data.
+        NotDurableError: it was emitted, but not confirmed in time to be as durable as was asked.
     """
     contract = await engine.event_contract(order.name)
     if contract is not None and contract != "-":
@@ -73,4 +75,9 @@ async def accept_event(engine: EventPort, order: EventOrder) -> Emitted:
     emitted = await engine.emit_event(order)
     if emitted.code == "conflict":
         raise ValueError(f"event {emitted.event_id!r} already exists with different event data")
+    if not emitted.confirmed:
+        raise NotDurableError(
+            f"event {emitted.event_id} was emitted, but that it is {order.durability} was not confirmed in time",
+            event_id=emitted.event_id,
+        )
     return emitted

@@ -18,6 +18,7 @@ from redflow.errors import LimitExceededError
 from redflow.types import (
     CronTrigger,
     DefineWorkflowOptions,
+    Durability,
     EventTrigger,
     WorkflowDebounceOptions,
     WorkflowRateLimitOptions,
@@ -68,6 +69,8 @@ def check_options(options: DefineWorkflowOptions, *, now_ms: int) -> DefineWorkf
     _check_max_concurrency(options.max_concurrency)
     _check_max_attempts(options.max_attempts, "max_attempts")
     check_priority(options.priority)
+    if options.durability is not None:
+        check_durability(options.durability)
     if options.timeout_ms is not None:
         positive_ms(options.timeout_ms, "timeout_ms")
     check_cron_triggers(options.cron)
@@ -185,6 +188,19 @@ def check_priority(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not -MAX_PRIORITY <= value <= MAX_PRIORITY:
         raise ValueError(
             f"priority must be a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}, got {shown_number(value)}"
+        )
+    return value
+
+
+def check_durability(value: object) -> Durability:
+    """How safe a write must be.
+
+    Raises:
+        ValueError: it is no Durability.
+    """
+    if not isinstance(value, Durability):
+        raise ValueError(
+            f"durability must be one of {', '.join(f'Durability.{one.name}' for one in Durability)}, got {value!r:.100}"
         )
     return value
 

@@ -23,7 +23,7 @@ from redflow.errors import CanceledError
 from redflow.execution.awaiting import RUNNABLE, Runnable, leaves
 from redflow.execution.journal import Claim, Interruption, Journal
 from redflow.execution.threads import ThreadPool
-from redflow.types import CancelSignal, StepApi
+from redflow.types import CancelSignal, Durability, StepApi
 
 log = logging.getLogger("redflow")
 
@@ -118,6 +118,10 @@ class Attempt:
         self.unsuccessful: list[StepRecord] = []
         self.thread_call: asyncio.Task[object] | None = None
         self.thread_handler: asyncio.Future[object] | None = None
+        self.durability = Durability.NONE
+        """How safe steps must be that say nothing themselves."""
+        self.confirmed: set[Durability] = set()
+        """What is confirmed in this pass: steps that were recorded before are that safe, too."""
         self.on_interrupt: Callable[[], None] | None = None
         self.on_suspend: Callable[[], None] | None = None
         self._check_planned = False

@@ -25,7 +25,7 @@ from redflow.execution.attempt import Attempt
 from redflow.execution.failures import failure_again, run_failure
 from redflow.execution.journal import DurableJournal, LeaseLost, StartRefused
 from redflow.execution.steps import InFlight, Steps, step_limit_s
-from redflow.types import ReceivedEvent, StepWaitForTarget
+from redflow.types import Durability, ReceivedEvent, StepWaitForTarget
 
 
 def _event_key(run_id: str, step: str, event: str) -> str:
@@ -237,6 +237,16 @@ class DurableSteps(Steps):
         return await self._ask_engine(step, lambda: self._durable.start_child(step, order, generation, awaited=awaited))
 
     async def _ask_engine(self, step: StepRecord, ask: Callable[[], Awaitable[StepRecord]]) -> StepRecord:
+        """Have the engine write the step, as durably as the workflow wants it."""
+        durability = self._attempt.durability
+        if durability is Durability.NONE:
+            return await self._asked(step, ask)
+        await self._make_sure(None, durability)
+        written = await self._asked(step, ask)
+        await self._confirm(written, durability)
+        return written
+
+    async def _asked(self, step: StepRecord, ask: Callable[[], Awaitable[StepRecord]]) -> StepRecord:
         """Have the engine write the step; it refuses when the lease is gone or the run is to end."""
         attempt = self._attempt
         self._check_lease()

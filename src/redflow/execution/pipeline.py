@@ -41,7 +41,7 @@ from redflow.execution.blocking import BlockingSteps
 from redflow.execution.journal import Claim, Interruption, LeaseLost
 from redflow.execution.retrying import judge
 from redflow.execution.threads import result_of
-from redflow.types import OnFailureContext, RetryPolicyContext, RetryPolicyRunContext, RunContext
+from redflow.types import Durability, OnFailureContext, RetryPolicyContext, RetryPolicyRunContext, RunContext
 
 log = logging.getLogger("redflow")
 
@@ -97,6 +97,7 @@ def encode_output(output: object) -> bytes:
 
 
 async def _call_handler(attempt: Attempt, definition: AnyWorkflow, data: object) -> object:
+    attempt.durability = definition.options.durability or Durability.NONE
     steps = attempt.make_steps(attempt)
     run = run_context(attempt.claim)
     if definition.async_handler is not None:

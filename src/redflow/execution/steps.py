@@ -42,7 +42,7 @@ from redflow.execution.journal import LeaseLost
 from redflow.execution.mapping import map_steps
 from redflow.execution.retrying import Tries
 from redflow.execution.threads import result_of
-from redflow.types import CancelSignal, StepRetry
+from redflow.types import CancelSignal, Durability, StepRetry
 
 log = logging.getLogger("redflow")
 
@@ -79,12 +79,18 @@ class Steps:
         if kwargs and isinstance(retry := kwargs.get("retry"), StepRetry):
             del kwargs["retry"]
             tries = Tries(retry, name, self._journal.now_ms)
+        durability = self._attempt.durability
+        if kwargs and isinstance(own := kwargs.get("durability"), Durability):
+            del kwargs["durability"]
+            durability = own
         facts = function_facts(fn)
+        if durability is not Durability.NONE:
+            await self._make_sure(known, durability)
         if known is not None and known.status == "succeeded":
             return cast(T, self._read(known, await self._payload(known), facts))  # reason: stored JSON of this step
         step = self._open(name, known, "run")
         with InFlight(self._attempt, step):
-            output = await self._perform(step, Call(fn, args, kwargs, facts, limit_s, tries))
+            output = await self._perform(step, Call(fn, args, kwargs, facts, limit_s, tries, durability))
         return cast(T, output)  # reason: fn's result after its JSON round trip
 
     async def map(
@@ -190,12 +196,39 @@ class Steps:
         self._tell(step, "succeeded")
         try:
             await self._journal.record(
-                step.finished("succeeded", self._journal.now_ms(), attempt.claim.attempt, stored)
+                step.finished("succeeded", self._journal.now_ms(), attempt.claim.attempt, stored), call.durability
             )
         except LeaseLost:
-            attempt.interrupt("lost")
-            raise asyncio.CancelledError("the lease of this run is lost") from None
+            raise self._lost() from None
+        if call.durability is not Durability.NONE:
+            attempt.confirmed.add(call.durability)
         return output
+
+    async def _make_sure(self, known: StepRecord | None, durability: Durability) -> None:
+        """Before a step that shall be durable: what this pass finds recorded must be so, too, and it must be possible.
+
+        One confirmation does for the whole pass, since it covers all that was written before it.
+        """
+        if durability in self._attempt.confirmed:
+            return
+        if known is not None and known.status == "succeeded":
+            await self._confirm(known, durability)
+            return
+        try:
+            await self._journal.prepare(durability)
+        except LeaseLost:
+            raise self._lost() from None
+
+    async def _confirm(self, recorded: StepRecord, durability: Durability) -> None:
+        try:
+            await self._journal.confirm(recorded, durability)
+        except LeaseLost:
+            raise self._lost() from None
+        self._attempt.confirmed.add(durability)
+
+    def _lost(self) -> BaseException:
+        self._attempt.interrupt("lost")
+        return asyncio.CancelledError("the lease of this run is lost")
 
     async def _try(self, step: StepRecord, call: Call) -> tuple[bytes, object]:
         """One call of the function: its result as it is stored, and as the handler gets it."""
@@ -369,7 +402,7 @@ class InFlight:
 class Call:
     """One function call, as the step runner passes it on."""
 
-    __slots__ = ("args", "facts", "fn", "kwargs", "limit_s", "own_signal", "tries")
+    __slots__ = ("args", "durability", "facts", "fn", "kwargs", "limit_s", "own_signal", "tries")
 
     def __init__(
         self,
@@ -379,8 +412,10 @@ class Call:
         facts: FunctionFacts,
         limit_s: float | None,
         tries: Tries | None,
+        durability: Durability,
     ) -> None:
         self.tries = tries
+        self.durability = durability
         self.own_signal = False
         """The signal in kwargs was made here: each try gets a new one."""
         self.fn = fn

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from redflow.definitions import AnyWorkflow
 from redflow.domain.doctor import diagnose
@@ -25,10 +25,11 @@ from redflow.engines.redis.queries import Queries
 from redflow.engines.redis.results import Results
 from redflow.engines.redis.retention import Resets
 from redflow.engines.redis.runs import RunScripts
-from redflow.errors import RedflowError, UnknownWorkflowError
+from redflow.errors import NotDurableError, RedflowError, UnknownWorkflowError
 from redflow.types import (
     AttemptTrace,
     DoctorReport,
+    Durability,
     EventDefinition,
     EventRecord,
     ListedEvent,
@@ -74,48 +75,77 @@ class RedisEngine:
         self._listing = Listing(connection, self.keys)
         self._results = Results(connection, self.keys)
         self._resets = Resets(connection, self.keys)
-        self._creations: dict[str | None, Batcher[RunOrder, tuple[str, str]]] = {}
+        self._creations: dict[tuple[str | None, Durability], Batcher[RunOrder, tuple[str, str, bool]]] = {}
 
     async def start_run(self, order: RunOrder, app: str | None, debounce: ResolvedDebounce | None = None) -> str:
         """See `Engine.start_run`."""
         if debounce is None:
-            code, run_id = await self._creations_of(app).submit(order)
+            code, run_id, confirmed = await self._creations_of(app, order.durability).submit(order)
         else:
-            code, run_id = await create_debounced(self.scripts, order, app, debounce)
+            code, run_id, confirmed = await create_debounced(self.scripts, order, app, debounce)
         if code == "unknown_workflow":
             raise UnknownWorkflowError(
                 order.workflow, near_names=near_names(order.workflow, await self.definitions.names())
             )
+        if not confirmed:
+            raise self._not_durable(run_id, order.durability)
         return public_run_id(run_id)
 
-    def _creations_of(self, app: str | None) -> Batcher[RunOrder, tuple[str, str]]:
+    def _creations_of(self, app: str | None, durability: Durability) -> Batcher[RunOrder, tuple[str, str, bool]]:
         """Starts that coroutines of an app make at the same time travel together."""
-        if app not in self._creations:
-            self._creations[app] = Batcher(
-                lambda orders: self.scripts.create(orders, app), lambda order: len(order.input_json)
+        if (app, durability) not in self._creations:
+            self._creations[app, durability] = Batcher(
+                lambda orders: self._create(orders, app, durability), lambda order: len(order.input_json)
             )
-        return self._creations[app]
+        return self._creations[app, durability]
+
+    def _create(
+        self, orders: Sequence[RunOrder], app: str | None, durability: Durability
+    ) -> Awaitable[list[tuple[str, str, bool]]]:
+        """Accept runs; per order (code, stored run id, whether it is as durable as was asked)."""
+        if durability is Durability.NONE:
+            return _all_confirmed(self.scripts.create(orders, app))
+        return self._create_durably(orders, app, durability)
+
+    async def _create_durably(
+        self, orders: Sequence[RunOrder], app: str | None, durability: Durability
+    ) -> list[tuple[str, str, bool]]:
+        codes, confirmed = await self.scripts.create_durably(orders, app, durability)
+        return [(code, run_id, confirmed) for code, run_id in codes]
+
+    def _not_durable(self, run_id: str, durability: Durability) -> NotDurableError:
+        public, wait_ms = public_run_id(run_id), self.connection.durable_wait_ms
+        return NotDurableError(
+            f"run {public} was started, but that it is {durability} was not confirmed within {wait_ms} ms",
+            run_id=public,
+        )
 
     async def start_runs(self, orders: Sequence[RunOrder], app: str | None) -> list[str | RedflowError]:
         """See `Engine.start_runs`."""
-        chunks = [orders[i : i + BATCH_CAP] for i in range(0, len(orders), BATCH_CAP)]
-        # All of them are written in one go, and the server works on one after the other.
-        answers = await asyncio.gather(*[self._start_chunk(chunk, app) for chunk in chunks])
-        return [answer for chunk in answers for answer in chunk]
+        answers: dict[int, str | RedflowError] = {}
+        for durability in {order.durability for order in orders}:
+            places = [place for place, order in enumerate(orders) if order.durability is durability]
+            chunks = [[orders[n] for n in places[i : i + BATCH_CAP]] for i in range(0, len(places), BATCH_CAP)]
+            # All of them are written in one go, and the server works on one after the other.
+            started = await asyncio.gather(*[self._start_chunk(chunk, app, durability) for chunk in chunks])
+            answers.update(zip(places, (answer for chunk in started for answer in chunk), strict=True))
+        return [answers[place] for place in range(len(orders))]
 
-    async def _start_chunk(self, orders: Sequence[RunOrder], app: str | None) -> list[str | RedflowError]:
+    async def _start_chunk(
+        self, orders: Sequence[RunOrder], app: str | None, durability: Durability
+    ) -> list[str | RedflowError]:
         try:
-            codes = await self.scripts.create(orders, app)
+            codes = await self._create(orders, app, durability)
         except RedflowError as exc:
             return [exc for _ in orders]
         answers: list[str | RedflowError] = []
         known: list[str] | None = None
-        for order, (code, run_id) in zip(orders, codes, strict=True):
+        for order, (code, run_id, confirmed) in zip(orders, codes, strict=True):
             if code == "unknown_workflow":
                 known = await self.definitions.names() if known is None else known
                 answers.append(UnknownWorkflowError(order.workflow, near_names=near_names(order.workflow, known)))
             else:
-                answers.append(public_run_id(run_id))
+                answers.append(public_run_id(run_id) if confirmed else self._not_durable(run_id, durability))
         return answers
 
     async def cancel_run(self, run_id: str, reason: str) -> bool:
@@ -225,3 +255,7 @@ class RedisEngine:
         """See `Engine.close`."""
         await self._results.close()
         await self.connection.close()
+
+
+async def _all_confirmed(codes: Awaitable[list[tuple[str, str]]]) -> list[tuple[str, str, bool]]:
+    return [(code, run_id, True) for code, run_id in await codes]

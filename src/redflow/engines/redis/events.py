@@ -20,7 +20,7 @@ from redflow.engines.redis.replies import as_fields, as_int, as_list, as_text, t
 from redflow.engines.redis.runs import SERVER_TIME
 from redflow.engines.redis.scripts import verb
 from redflow.errors import RedflowError
-from redflow.types import EventDelivery, EventFanoutStatus, EventRecord, ListedEvent, ListEventsParams
+from redflow.types import Durability, EventDelivery, EventFanoutStatus, EventRecord, ListedEvent, ListEventsParams
 
 log = logging.getLogger("redflow")
 
@@ -52,7 +52,8 @@ class Events:
         emitted = await self.accept(order)
         try:
             while not emitted.final:
-                emitted = replace(await self.deliver(emitted.event_id), code=emitted.code)
+                passed = await self.deliver(emitted.event_id)
+                emitted = replace(passed, code=emitted.code, confirmed=emitted.confirmed)
         except RedflowError as exc:
             log.warning("event %s stays in the outbox, workers carry on: %s", emitted.event_id, exc)
         return emitted
@@ -73,7 +74,10 @@ class Events:
             ttl_s,
             self._retention_ms,
         )
-        return _emitted(await self._connection.call(ACCEPT, self._keys.base, args))
+        if order.durability is Durability.NONE:
+            return _emitted(await self._connection.call(ACCEPT, self._keys.base, args))
+        reply, confirmed = await self._connection.call_durably(ACCEPT, self._keys.base, args, order.durability)
+        return replace(_emitted(reply), confirmed=confirmed)
 
     async def deliver(self, event_id: str) -> Emitted:
         """The next pass over an event."""
