@@ -203,11 +203,18 @@ def test_what_is_no_durability_is_refused(bad: Durability) -> None:
 
 @asynccontextmanager
 async def worker_on(
-    server: ServerProcess, handler: Callable[[Context], Awaitable[object]], durability: Durability | None
+    server: ServerProcess,
+    handler: Callable[[Context], Awaitable[object]],
+    durability: Durability | None,
+    attempts: int = 1000,
 ) -> AsyncIterator[RedflowClient]:
     registry = WorkflowRegistry()
     define_workflow(
-        "w", handler=handler, registry=registry, durability=durability, retries=WorkflowRetryPolicy(delay=1)
+        "w",
+        handler=handler,
+        registry=registry,
+        durability=durability,
+        retries=WorkflowRetryPolicy(delay=1, max_attempts=attempts),
     )
     worker = await start_worker(StartWorkerOptions(app="a", url=server.url, prefix="p", registry=registry))
     worker.client.connection.durable_wait_ms = 50
@@ -275,7 +282,7 @@ async def test_a_step_that_is_never_confirmed_fails_its_attempt_and_is_not_run_a
             assert did[:3] == ["step", "not durable in attempt 1", "not durable in attempt 2"]
         finally:
             replica.resume()
-        assert await handle.result() == 3
+        assert await handle.result() >= 3
 
 
 async def test_children_and_events_of_a_durable_workflow(pair: tuple[ServerProcess, ServerProcess]) -> None:
@@ -302,7 +309,7 @@ async def test_a_step_that_can_not_be_durable_is_not_begun(private_server: Start
     async def handler(ctx: Context) -> None:
         await ctx.step.run("s", lambda: did.append("step"), durability=FSYNCED)
 
-    async with worker_on(server, handler, None) as client:
+    async with worker_on(server, handler, None, attempts=2) as client:
         handle = await client.emit_workflow("w", 1)
         with pytest.raises(RedflowError, match="durability_unsupported"):
             await handle.result()
