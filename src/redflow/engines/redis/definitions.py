@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import orjson
 
@@ -18,7 +19,7 @@ from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.crons import Crons, cron_meta, cron_triggers
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.link import Argument
-from redflow.engines.redis.replies import as_fields, as_int, as_list, as_text
+from redflow.engines.redis.replies import as_fields, as_int, as_list, as_text, readable
 from redflow.engines.redis.runs import SERVER_TIME
 from redflow.engines.redis.scripts import verb
 from redflow.types import EventDefinition, EventTrigger, WorkflowEventMeta, WorkflowMeta
@@ -139,7 +140,7 @@ class Definitions:
         if not is_text(name):
             return None
         record = as_fields(await self._connection.read("HGETALL", self._keys.meta(name)))
-        return (await self._with_crons([(name, record)]))[0] if record else None
+        return next(iter(await self._with_crons([(name, record)])), None) if record else None
 
     async def all(self) -> list[WorkflowMeta]:
         """The metadata of every workflow, by name."""
@@ -154,9 +155,13 @@ class Definitions:
         crons = dict(zip(triggers, map(as_fields, replies), strict=True))
         metas: list[WorkflowMeta] = []
         for name, record in records:
-            meta = _meta(name, record)
-            if stored := [crons[trigger] for trigger in cron_triggers(record) if crons[trigger]]:
-                meta["cron"] = [cron_meta(cron) for cron in stored]
+            meta = readable(f"workflow {name}", partial(_meta, name, record))
+            if meta is None:
+                continue
+            stored = [crons[trigger] for trigger in cron_triggers(record) if crons[trigger]]
+            read = [readable(f"a cron trigger of workflow {name}", partial(cron_meta, cron)) for cron in stored]
+            if shown := [cron for cron in read if cron is not None]:
+                meta["cron"] = shown
             metas.append(meta)
         return metas
 

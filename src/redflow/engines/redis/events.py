@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from redflow.domain.paging import LARGEST_PAGE, is_text, page_limit
@@ -16,7 +17,7 @@ from redflow.engines.redis.event_records import event_record, listed_event
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.link import Argument, Reply
 from redflow.engines.redis.listing import LIST_PAGE
-from redflow.engines.redis.replies import as_fields, as_int, as_list, as_text, time_or_none
+from redflow.engines.redis.replies import as_fields, as_int, as_list, as_text, readable, reading, time_or_none
 from redflow.engines.redis.runs import SERVER_TIME
 from redflow.engines.redis.scripts import verb
 from redflow.errors import RedflowError
@@ -126,7 +127,8 @@ class Events:
         if b"fan" not in record:
             return None
         resumed = sorted(public_run_id(as_text(run)) for run in as_list(replies[1]))
-        event = event_record(event_id, record, resumed, replies[2])
+        with reading(f"event {event_id}"):
+            event = event_record(event_id, record, resumed, replies[2])
         await self._follow_merged(event["deliveries"])
         return event
 
@@ -165,7 +167,9 @@ class Events:
         for event_id, reply, next_at in zip(ids, replies[: len(ids)], replies[len(ids) :], strict=True):
             record = as_fields(reply)
             if b"fan" in record:
-                listed.append(listed_event(event_id, record, next_at))
+                event = readable(f"event {event_id}", partial(listed_event, event_id, record, next_at))
+                if event is not None:
+                    listed.append(event)
         return listed
 
     async def _cursor(self, cursor: str | None) -> tuple[str | int, str] | None:
