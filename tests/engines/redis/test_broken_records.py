@@ -225,4 +225,4 @@ def test_a_broken_field_harms_nothing_beside_it(server: ServerProcess, runner: a
     broken()
 
 
-EXAMPLES = 6
+EXAMPLES = 10

@@ -319,7 +319,9 @@ class RunScripts:
         now = self.now if reference_ms is None else reference_ms
         return as_int(await self.connection.call(PURGE, self.keys.base, (now, limit)))
 
-    async def fail_strays(self, queue: str, workflow: str, patience_ms: int, limit: int, error: bytes) -> int:
+    async def fail_strays(
+        self, queue: str | bytes, workflow: str | bytes, patience_ms: int, limit: int, error: bytes
+    ) -> int:
         """Fail runs that nobody knows any more; how many."""
         args = (self.now, queue, workflow, patience_ms, limit, error, self.retention_ms)
         return as_int(await self.connection.call(FAIL_STRAYS, self.keys.base, args))
