@@ -120,7 +120,7 @@ class Scene:
         found: list[tuple[bytes, bytes]] = []
         for pattern in patterns:
             async for key in self.world.redis.scan_iter(match=base.replace("{", "[{]") + pattern):
-                found += [(key, field) for field in sorted(await self.world.redis.hkeys(key))]
+                found += [(key, field) for field in await self.world.redis.hkeys(key) if isinstance(field, bytes)]
         return sorted(found)
 
     async def judge(self, logged: list[str]) -> None:

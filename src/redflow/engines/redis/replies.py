@@ -20,6 +20,13 @@ class BrokenRecordError(RedflowError):
     """What is stored is not what any version of redflow writes."""
 
 
+def fault_of(exc: BaseException) -> str:
+    """What is wrong with a record, without any of its content, which may be a payload."""
+    if isinstance(exc, UnicodeDecodeError):
+        return f"no UTF-8 at byte {exc.start} of {len(exc.object)}"
+    return f"{type(exc).__name__}: {exc}"[:300]
+
+
 @contextmanager
 def reading(what: str) -> Iterator[None]:
     """Turn whatever a broken record makes of its readers into one error that names it.
@@ -30,7 +37,7 @@ def reading(what: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError) as exc:
-        raise BrokenRecordError(f"the stored record of {what} is broken: {exc!r:.300}") from exc
+        raise BrokenRecordError(f"the stored record of {what} is broken: {fault_of(exc)}") from exc
 
 
 def readable(what: str, read: Callable[[], T]) -> T | None:
