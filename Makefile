@@ -127,6 +127,7 @@ mutants: venv
 	$(BIN)/python tools/mutants.py $(ARGS)
 
 # What redflow needs at run time, with all extras, against the database of known holes. Asks the network.
+# A dependency that could not be looked up is a failure, too.
 $(VENV)-audit/.installed: pyproject.toml tools/make-venv.sh $(VENV)/.installed-dev
 	@tools/make-venv.sh "$(BIN)/python" "$(VENV)-audit"
 	@$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.7'
@@ -134,7 +135,7 @@ $(VENV)-audit/.installed: pyproject.toml tools/make-venv.sh $(VENV)/.installed-d
 
 audit: $(VENV)-audit/.installed
 	$(BIN)/python tools/requirements.py pyproject.toml > $(VENV)-audit/requirements.txt
-	$(VENV)-audit/bin/python -m pip_audit --requirement $(VENV)-audit/requirements.txt --progress-spinner off $(ARGS)
+	$(VENV)-audit/bin/python -m pip_audit --requirement $(VENV)-audit/requirements.txt --progress-spinner off --strict $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(VENV)-floors $(VENV)-audit .bench-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -54,7 +54,7 @@ def _add(components: dict[str, dict[str, Any]], text: str, extra: str) -> None:
         }
 
 
-class BillOfMaterials(BuildHookInterface):
+class BillOfMaterials(BuildHookInterface[Any]):
     """Writes the bill before a wheel is built."""
 
     PLUGIN_NAME = "custom"
