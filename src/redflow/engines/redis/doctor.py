@@ -23,7 +23,7 @@ _SETTINGS: Final = ("appendonly", "appendfsync", "save", "maxmemory-policy", "mi
 _ANSWER_S: Final = 5.0
 
 TRIED: Final = (
-    *("DEL K", "UNLINK K", "EXISTS K", "TIME", "PUBLISH K ping"),
+    *("DEL K", "UNLINK K", "EXISTS K", "OBJECT ENCODING K", "MEMORY USAGE K", "TIME", "PUBLISH K ping"),
     *("SET K 1 EX 60", "GET K", "INCR K", "EXPIRE K 60", "PEXPIRE K 60000", "PERSIST K", "PEXPIREAT K 1", "DEL K"),
     *("HSET K f 1", "HGET K f", "HGETALL K", "HMGET K f", "HEXISTS K f", "HINCRBY K f 1", "HSETNX K g 1"),
     *("HRANDFIELD K", "HDEL K f", "DEL K", "RPUSH K a", "LINDEX K 0", "LPOP K"),

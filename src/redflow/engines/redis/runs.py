@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from redflow.domain.payload import pack
@@ -16,6 +16,7 @@ from redflow.engines.redis.replies import (
     as_fields,
     as_int,
     as_list,
+    as_pairs,
     as_reasons,
     as_text,
     time_or_none,
@@ -54,8 +55,14 @@ PURGE = verb("purge_runs", args="now, limit")
 FAIL_STRAYS = verb("fail_strays", args="now, queue, workflow, patience_ms, limit, error, retention")
 PASS_BELL = verb("pass_bell", args="worker", item="queue")
 
+_FRESH = (b"w", b"c", b"q", b"m", b"i", b"t")
+"""The fields of a run that is claimed for the first time, as the script answers them."""
+
 LEASE_CHUNK = 200
 """How many leases one call renews or gives back at most: a script must not stop the server for long."""
+
+CASCADE_CHUNK = 50
+"""How many children one call cancels at most: each costs several times what a renewal does."""
 
 SERVER_TIME = ""
 """What goes in the place of `now`: the script takes the server's clock. Tests pass a time."""
@@ -111,7 +118,11 @@ class StepWrite:
 
 @dataclass(slots=True)
 class Settlement:
-    """The end of an attempt as the script takes it."""
+    """The end of an attempt as the script takes it.
+
+    Attributes:
+        told: called with the script's reason ('' for most), or with what went wrong.
+    """
 
     lease: Lease
     outcome: str
@@ -121,6 +132,7 @@ class Settlement:
     trace: bytes
     steps: Sequence[StepWrite]
     waits: Sequence[str] = ()
+    told: Callable[[str | Exception], None] | None = None
 
 
 @dataclass(slots=True)
@@ -179,7 +191,7 @@ class RunScripts:
         for order in orders:
             args += order_args(order)
         reply, confirmed = await self.connection.call_durably(CREATE, self.keys.base, args, durability)
-        return _codes(reply), confirmed
+        return as_pairs(reply), confirmed
 
     async def claim(
         self, worker: str, token: str, lease_ms: int, want: int, queues: Sequence[str]
@@ -216,10 +228,11 @@ class RunScripts:
         """End attempts; whether a queue of the worker has a ready run, and index -> reason."""
         args: list[Argument] = [self.now, worker, self.retention_ms, "1" if idle else "", len(queues), *queues]
         for item in items:
+            lease = item.lease
             args += (
-                item.lease.run_id,
-                item.lease.fence,
-                item.lease.token,
+                lease.run_id,
+                lease.fence,
+                lease.token,
                 item.outcome,
                 item.payload,
                 "" if item.due is None else item.due,
@@ -311,8 +324,7 @@ class RunScripts:
             lease, order = start.lease, start.order
             args += (lease.run_id, lease.fence, lease.token, start.field, start.header, start.generation)
             args += ("1" if start.awaited else "", *order_args(order)[:-1])
-        flat = as_list(await self.connection.call(START_CHILDREN, self.keys.base, args))
-        return [(as_text(code), as_text(run_id)) for code, run_id in zip(flat[::2], flat[1::2], strict=True)]
+        return as_pairs(await self.connection.call(START_CHILDREN, self.keys.base, args))
 
     async def purge(self, reference_ms: int | None, limit: int) -> int:
         """Remove finished runs whose retention is over; how many."""
@@ -349,12 +361,7 @@ def order_args(order: RunOrder) -> tuple[Argument, ...]:
 
 
 async def _created(reply: Awaitable[Reply]) -> list[tuple[str, str]]:
-    return _codes(await reply)
-
-
-def _codes(reply: Reply) -> list[tuple[str, str]]:
-    flat = as_list(reply)
-    return [(as_text(code), as_text(run_id)) for code, run_id in zip(flat[::2], flat[1::2], strict=True)]
+    return as_pairs(await reply)
 
 
 def _step_args(writes: Sequence[StepWrite]) -> list[Argument]:
@@ -382,5 +389,6 @@ def _lease_args(leases: Sequence[Lease]) -> list[Argument]:
 
 
 def _claimed(reply: Reply, token: str) -> ClaimedRun:
-    run_id, fence, attempt, record = as_list(reply)
-    return ClaimedRun(Lease(as_bytes(run_id).decode(), as_int(fence), token), as_int(attempt), as_fields(record))
+    run_id, fence, attempt, *rest = as_list(reply)
+    record = as_fields(rest[0]) if len(rest) == 1 else dict(zip(_FRESH, map(as_bytes, rest), strict=True))
+    return ClaimedRun(Lease(as_text(run_id), as_int(fence), token), as_int(attempt), record)
