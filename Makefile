@@ -36,6 +36,7 @@ help:
 	@echo "make bench         the benchmarks"
 	@echo "make acceptance    the measured limits, in full; half an hour  (ARGS=speed, contract or scale for a part)"
 	@echo "make bench-peers   redflow beside other systems, each in an environment of its own (an hour; ARGS=--quick)"
+	@echo "make audit         the dependencies against the database of known holes (asks the network)"
 	@echo "make venv          the development environment in $(VENV)"
 	@echo "make clean         removes the environment and caches"
 
@@ -125,5 +126,16 @@ check: venv
 mutants: venv
 	$(BIN)/python tools/mutants.py $(ARGS)
 
+# What redflow needs at run time, with all extras, against the database of known holes. Asks the network.
+# A dependency that could not be looked up is a failure, too.
+$(VENV)-audit/.installed: pyproject.toml tools/make-venv.sh $(VENV)/.installed-dev
+	@tools/make-venv.sh "$(BIN)/python" "$(VENV)-audit"
+	@$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.7'
+	@touch $@
+
+audit: $(VENV)-audit/.installed
+	$(BIN)/python tools/requirements.py pyproject.toml > $(VENV)-audit/requirements.txt
+	$(VENV)-audit/bin/python -m pip_audit --requirement $(VENV)-audit/requirements.txt --progress-spinner off --strict $(ARGS)
+
 clean:
-	rm -rf $(VENV) $(VENV)-floors .bench-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf $(VENV) $(VENV)-floors $(VENV)-audit .bench-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

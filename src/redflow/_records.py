@@ -295,3 +295,31 @@ class WorkflowMeta(TypedDict):
     cron: NotRequired[list[WorkflowCronMeta]]
     event: NotRequired[list[WorkflowEventMeta]]
     input_json_schema: NotRequired[dict[str, JsonData]]
+
+
+class DoctorFinding(TypedDict):
+    """Something that `client.doctor()` has to say.
+
+    `level` is "problem" (runs may be lost or refused), "warning" (they may be under circumstances) or "note" (a choice
+    that you should know of). `check` names what was looked at, `remedy` what can be done.
+    """
+
+    check: str
+    level: Literal["problem", "warning", "note"]
+    text: str
+    remedy: str
+
+
+class DoctorReport(TypedDict):
+    """What `client.doctor()` found.
+
+    `losses` says, event by event, what would be lost if it happened now. `unseen` names what this user may not ask the
+    server. `healthy` is whether there is neither a problem nor a warning.
+    """
+
+    server: str
+    version: str
+    losses: dict[str, str]
+    findings: list[DoctorFinding]
+    unseen: list[str]
+    healthy: bool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from redflow import telemetry
@@ -15,14 +15,18 @@ from redflow.domain.run import RunOrder
 from redflow.engine import Engine
 from redflow.errors import LimitExceededError
 from redflow.registry import WorkflowRegistry
-from redflow.types import ResolvedDebounce, WorkflowCall
+from redflow.types import Durability, ResolvedDebounce, WorkflowCall
 
 MOST_CALLS: Final = 1_000
 """The most runs that one call may start."""
 
 
 async def start_many(
-    engine: Engine, app: str | None, calls: Iterable[WorkflowCall], registries: Sequence[WorkflowRegistry | None]
+    engine: Engine,
+    app: str | None,
+    calls: Iterable[WorkflowCall],
+    registries: Sequence[WorkflowRegistry | None],
+    durability_of: Callable[[str], Durability],
 ) -> list[str | Exception]:
     """Start a run for each call; its public id, or what was wrong with it, in the order of the calls.
 
@@ -31,6 +35,7 @@ async def start_many(
         app: of the client.
         calls: at most MOST_CALLS.
         registries: where debounces are looked up.
+        durability_of: how safe a new run of a workflow must be.
 
     Raises:
         LimitExceededError: there are more calls; nothing was started.
@@ -48,7 +53,7 @@ async def start_many(
     for index, call in enumerate(wanted):
         try:
             debounce = await find_debounce(call.workflow, call.input, registries)
-            order = _order(call)
+            order = _order(call, durability_of)
         except Exception as exc:  # the caller gets it in the place of a handle
             results[index] = exc
             continue
@@ -75,7 +80,7 @@ async def start_many(
     return answers
 
 
-def _order(call: WorkflowCall) -> RunOrder:
+def _order(call: WorkflowCall, durability_of: Callable[[str], Durability]) -> RunOrder:
     now_ms = int(time.time() * 1000)
     return build_order(
         next_run_id(now_ms),
@@ -88,4 +93,5 @@ def _order(call: WorkflowCall) -> RunOrder:
         parent_run_id=call.parent_run_id,
         priority=call.priority,
         run_timeout_ms=call.run_timeout_ms,
+        durability=durability_of(call.workflow),
     )

@@ -17,6 +17,7 @@ from redflow.debouncing import checked_debounce, find_debounce
 from redflow.default import get_default_client, set_default_client
 from redflow.definitions import validate_input_with_schema
 from redflow.domain.names import check_key, check_name, check_prefix
+from redflow.domain.options import check_durability, positive_ms
 from redflow.domain.orders import build_order
 from redflow.domain.retry import MAX_JITTER_MS, backoff_ms
 from redflow.domain.retry import is_retryable_error as is_retryable_error
@@ -24,6 +25,7 @@ from redflow.emitting import accept_event, build_event
 from redflow.engine import Engine, RunEnd
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.discovery import clone_of
+from redflow.engines.redis.durable import WAIT_MS
 from redflow.engines.redis.engine import RedisEngine
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.sources import AnyRedis, EmbeddedUse, address_of, open_source
@@ -35,6 +37,8 @@ from redflow.registry import WorkflowRegistry, get_default_registry
 from redflow.types import (
     TERMINAL_STATUSES,
     AttemptTrace,
+    DoctorReport,
+    Durability,
     EmittedEvent,
     EventDefinition,
     EventRecord,
@@ -77,6 +81,8 @@ def create_client(
     redis: AnyRedis | None = None,
     url: str | None = None,
     prefix: str | None = None,
+    durability: Durability | None = None,
+    durability_timeout_ms: int = WAIT_MS,
 ) -> RedflowClient:
     """A client; opens no connection.
 
@@ -86,6 +92,9 @@ def create_client(
         url: of the server: redis://, rediss://, unix://, redis+sentinel://, redis+cluster:// or embedded://; None means
             REDIS_URL, else redis://localhost:6379.
         prefix: of all keys; None means REDFLOW_PREFIX, else "redflow:v1". Two prefixes are two worlds.
+        durability: how safe a run or event must be before starting or emitting it returns; None is Durability.NONE. A
+            workflow may say otherwise for its runs.
+        durability_timeout_ms: how long a confirmation of that is waited for, ms; then NotDurableError is raised.
 
     Raises:
         ValueError: the URL or the prefix is none.
@@ -93,10 +102,15 @@ def create_client(
     Example:
         >>> client = create_client(url="redis://127.0.0.1:6379")
     """
+    wanted = Durability.NONE if durability is None else check_durability(durability)
+    wait_ms = positive_ms(durability_timeout_ms, "durability_timeout_ms")
     if redis is not None:
-        return RedflowClient(redis, config.resolve_prefix(prefix), config.resolve_app(app))
+        client = RedflowClient(redis, config.resolve_prefix(prefix), config.resolve_app(app))
+        client.durability, client.connection.durable_wait_ms = wanted, wait_ms
+        return client
     source = open_source(config.redis_url(url))
     client = RedflowClient(source.redis, config.resolve_prefix(prefix), config.resolve_app(app))
+    client.durability, client.connection.durable_wait_ms = wanted, wait_ms
     client._embedded = source.embedded
     client.connection.address = source.address
     if source.reply_timeout_s is not None:
@@ -112,6 +126,7 @@ class RedflowClient:
         prefix: of all keys.
         app: name of the application, or None.
         run_history_retention_ms: how long finished runs are kept, ms.
+        durability: how safe a run or event must be before starting or emitting it returns.
     """
 
     def __init__(
@@ -125,6 +140,7 @@ class RedflowClient:
         self.redis = redis
         self.prefix = prefix
         self.app = app
+        self.durability = Durability.NONE
         self.run_history_retention_ms = config.resolve_retention_ms(run_history_retention_ms)
         self.connection = Connection(clone_of(redis, Keys.of(prefix).base), address_of(redis))
         self.engine: Engine = RedisEngine(self.connection, prefix, self.run_history_retention_ms, config.local_zone)
@@ -151,6 +167,7 @@ class RedflowClient:
         parent_run_id: str | None = None,
         priority: int | None = None,
         run_timeout_ms: float | str | None = None,
+        durability: Durability | None = None,
     ) -> RunHandle[JsonData]:
         """Start a run by the workflow's name; the input is stored as it is and validated when the run starts.
 
@@ -165,8 +182,12 @@ class RedflowClient:
                 workflow's, 0 unless its definition says otherwise.
             run_timeout_ms: how long the run may take from its first start to its end, ms or a duration text; then it
                 fails with kind `timeout`. None is the `timeout_ms` of its workflow.
+            durability: how safe the run must be before this returns; None is what its workflow says, where this
+                process knows it, else what the client says.
 
         Raises:
+            NotDurableError: the run was started (`run_id`), but nobody confirmed in time that it is that safe.
+            DurabilityUnsupportedError: the server can't do that; nothing was written.
             UnknownWorkflowError: nobody registered that name; `near_names` has those that look like it.
             ValueError: the workflow is debounced and its key function returns no key; what it raises is passed on.
             TypeError, ValueError: the input is not JSON; the message names the path.
@@ -184,6 +205,7 @@ class RedflowClient:
             parent_run_id=parent_run_id,
             priority=priority,
             run_timeout_ms=run_timeout_ms,
+            durability=durability,
         )
 
     async def run_by_name(
@@ -200,6 +222,7 @@ class RedflowClient:
         parent_run_id: str | None = None,
         priority: int | None = None,
         run_timeout_ms: float | str | None = None,
+        durability: Durability | None = None,
     ) -> RunHandle[JsonData]:
         """Start a run by name, with what a definition would give; see `emit_workflow` for the rest.
 
@@ -216,6 +239,7 @@ class RedflowClient:
             parent_run_id: see `emit_workflow`.
             priority: see `emit_workflow`.
             run_timeout_ms: see `emit_workflow`.
+            durability: see `emit_workflow`.
         """
         check_name(workflow_name, what="workflow name")
         if debounce is None:
@@ -234,6 +258,7 @@ class RedflowClient:
             parent_run_id=parent_run_id,
             priority=priority,
             run_timeout_ms=run_timeout_ms,
+            durability=self._durability_of(workflow_name) if durability is None else durability,
         )
         run_id = await self.engine.start_run(order, self.app, checked_debounce(debounce))
         telemetry.emit(telemetry.RUN_CREATED, run_id=run_id, workflow=order.workflow)
@@ -259,7 +284,9 @@ class RedflowClient:
             >>> results = await client.emit_workflows([WorkflowCall("greet", name) for name in names])
             >>> failed = [result for result in results if isinstance(result, Exception)]
         """
-        results = await start_many(self.engine, self.app, calls, (self._registry, get_default_registry()))
+        results = await start_many(
+            self.engine, self.app, calls, (self._registry, get_default_registry()), self._durability_of
+        )
         return [result if isinstance(result, Exception) else self.make_run_handle(result) for result in results]
 
     # -- runs ---------------------------------------------------------------------------------------------------
@@ -382,6 +409,8 @@ class RedflowClient:
             ValueError: a blank name, key or id; or the id or key belongs to an event with other data.
             InputValidationError: the data breaks the contract; `issues` says where.
             TypeError, PayloadTooLargeError: the data is not JSON, or larger than 4 MiB.
+            NotDurableError: the event was emitted (`event_id`), but nobody confirmed in time that it is as durable as
+                the client wants it.
         """
         detailed = await self.emit_event_detailed(
             event_name,
@@ -429,6 +458,7 @@ class RedflowClient:
             idempotency_ttl=idempotency_ttl,
             parent_run_id=parent_run_id,
         )
+        order.durability = self.durability
         emitted = await accept_event(self.engine, order)
         return {
             "event_id": emitted.event_id,
@@ -494,6 +524,22 @@ class RedflowClient:
         """How many runs there are, in all and by status."""
         return await self.engine.get_stats()
 
+    async def doctor(self) -> DoctorReport:
+        """Examine the server: what would be lost if it died now, and what should be put right.
+
+        Asks INFO and CONFIG where this user may; what it may not ask stands in `unseen`. Which commands it may use is
+        tried on a key of its own, which is gone when that is done.
+
+        Raises:
+            ConnectionError, ServerTooOldError: the server can't be used at all.
+
+        Example:
+            >>> report = await client.doctor()
+            >>> report["losses"]["server process dies"]
+            'nothing, as long as the disk keeps up with the log; else what it had not taken yet'
+        """
+        return await self.engine.doctor()
+
     # -- retention and reset ------------------------------------------------------------------------------------
 
     async def cleanup_expired_runs_now(self, *, reference_time_ms: int | None = None, limit: int | None = None) -> int:
@@ -531,6 +577,15 @@ class RedflowClient:
         """
         self._refuse_empty_prefix("reset_runs")
         return {"deleted": await self.engine.reset_runs()}
+
+    def _durability_of(self, workflow: str) -> Durability:
+        """How safe a new run of a workflow must be: what the first definition of that name says, else the client."""
+        for registry in (self._registry, get_default_registry()):
+            definition = registry.get(workflow) if registry is not None else None
+            if definition is not None:
+                own = definition.options.durability
+                return self.durability if own is None else own
+        return self.durability
 
     def _refuse_empty_prefix(self, what: str) -> None:
         if not self.prefix.rstrip(":"):

@@ -24,6 +24,7 @@ from redflow.errors import InputValidationError
 from redflow.types import (
     CronTrigger,
     DefineWorkflowOptions,
+    Durability,
     EventTrigger,
     FailureHook,
     KeyFunction,
@@ -71,6 +72,7 @@ class RunStarter(Protocol):
         parent_run_id: str | None = None,
         priority: int | None = None,
         run_timeout_ms: float | str | None = None,
+        durability: Durability | None = None,
     ) -> RunHandle[Any]:  # reason: a client starts runs by name and so cannot know the type of their output
         """Start a run of the workflow of that name."""
 
@@ -184,6 +186,7 @@ class _Limits(TypedDict, total=False):
 
     priority: int
     run_timeout_ms: float | str
+    durability: Durability
 
 
 def _limits(options: DefineWorkflowOptions, priority: int | None, run_timeout_ms: float | str | None) -> _Limits:
@@ -196,6 +199,8 @@ def _limits(options: DefineWorkflowOptions, priority: int | None, run_timeout_ms
         run_timeout_ms = options.timeout_ms
     if run_timeout_ms is not None:
         limits["run_timeout_ms"] = run_timeout_ms
+    if options.durability is not None:
+        limits["durability"] = options.durability
     return limits
 
 
@@ -272,6 +277,7 @@ class _Options(TypedDict, total=False):
     registry: WorkflowRegistry | None
     priority: int
     timeout_ms: float | str | None
+    durability: Durability | None
 
 
 @overload
@@ -313,6 +319,7 @@ def define_workflow(
     registry: WorkflowRegistry | None = None,
     priority: int = 0,
     timeout_ms: float | str | None = None,
+    durability: Durability | None = None,
 ) -> WorkflowDefinition[InputT, OutputT]:
     """Define a workflow and register it. A name that is defined again gets the newer definition.
 
@@ -336,6 +343,8 @@ def define_workflow(
         priority: of its runs, -100 to 100: of the ready runs of a queue those with a higher one start first.
         timeout_ms: how long a run may take from its first start to its end, ms or a duration text; then it fails with
             kind `timeout`. Retries, sleeps and waits count; None is no limit.
+        durability: how safe its runs and their steps must be before redflow goes on; None is that of the client for
+            its runs, and NONE for their steps.
 
     Returns:
         The definition, to start runs of it with `run`.
@@ -360,6 +369,7 @@ def define_workflow(
         input_schema=input_schema,
         priority=priority,
         timeout_ms=timeout_ms,
+        durability=durability,
     )
     checked = check_options(options, now_ms=time.time_ns() // 1_000_000)
     definition = WorkflowDefinition(checked, handler)

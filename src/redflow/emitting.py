@@ -10,6 +10,7 @@ from redflow.domain.orders import ttl_s
 from redflow.domain.payload import encode
 from redflow.domain.schema import check_payload
 from redflow.engine import Emitted, EventOrder, EventPort
+from redflow.errors import NotDurableError
 
 
 def build_event(
@@ -41,14 +42,15 @@ def build_event(
     checked = check_name(name, what="event name").strip()
     data = encode(input, what="event data")
     key = None if correlation_key is None else check_key(correlation_key, what="correlation_key")
+    parent = None if parent_run_id is None else check_name(parent_run_id, what="parent_run_id")
     return EventOrder(
         event_id=made_id if event_id is None else check_key(event_id, what="event_id"),
         explicit=event_id is not None,
         name=checked,
         data=data,
-        fingerprint=fingerprint(checked, data, key, parent_run_id),
+        fingerprint=fingerprint(checked, data, key, parent),
         correlation_key=key,
-        parent_run_id=None if parent_run_id is None else check_name(parent_run_id, what="parent_run_id"),
+        parent_run_id=parent,
         idempotency_key=None if is_blank(idempotency_key) else check_key(idempotency_key, what="idempotency_key"),
         idempotency_ttl_s=ttl_s(idempotency_ttl),
     )
@@ -65,6 +67,7 @@ async def accept_event(engine: EventPort, order: EventOrder) -> Emitted:
     Raises:
         InputValidationError: the data breaks the contract; nothing was written.
         ValueError: its id or key belongs to an event with other data.
+        NotDurableError: it was emitted, but not confirmed in time to be as durable as was asked.
     """
     contract = await engine.event_contract(order.name)
     if contract is not None and contract != "-":
@@ -72,4 +75,9 @@ async def accept_event(engine: EventPort, order: EventOrder) -> Emitted:
     emitted = await engine.emit_event(order)
     if emitted.code == "conflict":
         raise ValueError(f"event {emitted.event_id!r} already exists with different event data")
+    if not emitted.confirmed:
+        raise NotDurableError(
+            f"event {emitted.event_id} was emitted, but that it is {order.durability} was not confirmed in time",
+            event_id=emitted.event_id,
+        )
     return emitted

@@ -11,6 +11,8 @@ from redflow.domain.run import RunOrder
 from redflow.errors import RedflowError, SerializedError
 from redflow.types import (
     AttemptTrace,
+    DoctorReport,
+    Durability,
     EventDefinition,
     EventRecord,
     JsonData,
@@ -58,6 +60,7 @@ class EventOrder:
         parent_run_id: stored, and the parent of the runs it starts.
         idempotency_key: against duplicates.
         idempotency_ttl_s: TTL of that key.
+        durability: how safe it must be before the call returns.
     """
 
     event_id: str
@@ -69,17 +72,22 @@ class EventOrder:
     parent_run_id: str | None = None
     idempotency_key: str | None = None
     idempotency_ttl_s: int = 604_800
+    durability: Durability = Durability.NONE
 
 
 @dataclass(slots=True)
 class Emitted:
-    """What came of an emit: code of the script, the event's id, whether its fan-out is complete, and the runs."""
+    """What came of an emit: code of the script, the event's id, whether its fan-out is complete, and the runs.
+
+    `confirmed` is whether it is as durable as was asked.
+    """
 
     code: str
     event_id: str
     final: bool
     run_ids: list[str]
     resumed_run_ids: list[str]
+    confirmed: bool = True
 
 
 class EventPort(Protocol):
@@ -179,6 +187,10 @@ class Engine(EventPort, Protocol):
 
     async def get_stats(self) -> RunStats:
         """How many runs there are, by status."""
+        ...
+
+    async def doctor(self) -> DoctorReport:
+        """What the place where the state is kept would lose, and what is wrong with it."""
         ...
 
     async def cleanup_expired_runs(self, reference_ms: int | None, limit: int) -> int:

@@ -208,9 +208,29 @@ class QueueFullError(RedflowError):
 
 
 class NotDurableError(RedflowError):
-    """A write was applied, but not made as durable as was asked for."""
+    """A write was applied, but nobody confirmed in time that it is as durable as was asked for.
+
+    It may still become so. Nothing is to be undone: the run was started, the event was emitted, the step is recorded.
+
+    Attributes:
+        run_id: the run that was started, or that the step belongs to; None for events.
+        event_id: the event that was emitted, if it was one.
+    """
 
     kind = "not_durable"
+    run_id: str | None = None
+    event_id: str | None = None
+
+    def __init__(self, *args: object, run_id: str | None = None, event_id: str | None = None) -> None:
+        super().__init__(*args)
+        self.run_id = run_id
+        self.event_id = event_id
+
+
+class DurabilityUnsupportedError(RedflowError):
+    """The server can't make a write as durable as was asked for, and the message says why. Nothing was written."""
+
+    kind = "durability_unsupported"
 
 
 class ConnectionError(RedflowError):
@@ -309,6 +329,7 @@ _CLASS_BY_KIND: Mapping[str, type[RedflowError]] = {
         PayloadTooLargeError,
         QueueFullError,
         NotDurableError,
+        DurabilityUnsupportedError,
         ConnectionError,
         ServerTooOldError,
         PoisonError,

@@ -9,8 +9,10 @@ Lines carry ids, names, numbers and error kinds; never payloads.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -91,6 +93,38 @@ def print_lines(event: str, fields: Mapping[str, Field]) -> None:
     line = orjson.dumps({"event": event, "ts": int(time.time() * 1000), **fields})
     sys.stdout.write(line.decode() + "\n")
     sys.stdout.flush()
+
+
+class EscapeControls(logging.Filter):
+    """Writes control characters in log lines as escapes: what comes from elsewhere can't forge lines or colours.
+
+    Tracebacks keep their line breaks and lose the rest.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change the record where there is something to escape; let every record pass."""
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError):
+            return True  # logging itself says what is wrong with it
+        if _CONTROLS.search(message):
+            record.msg, record.args = _CONTROLS.sub(_escaped, message), None
+        if record.exc_info and record.exc_info[1] is not None and not record.exc_text:
+            text = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
+            if _CONTROLS_BUT_BREAKS.search(text):
+                record.exc_text = _CONTROLS_BUT_BREAKS.sub(_escaped, text)
+        return True
+
+
+_CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_CONTROLS_BUT_BREAKS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return ascii(found[0])[1:-1]
+
+
+logging.getLogger("redflow").addFilter(EscapeControls())
 
 
 def enable_debug_log() -> None:

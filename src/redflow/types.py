@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
 from redflow._blocking_api import BlockingStepApi
 from redflow._records import (
     AttemptStatus,
     AttemptTrace,
+    DoctorFinding,
+    DoctorReport,
     EmittedEvent,
     EventDefinition,
     EventDelivery,
@@ -53,6 +56,9 @@ __all__ = [
     "CancelSignal",
     "CronTrigger",
     "DefineWorkflowOptions",
+    "DoctorFinding",
+    "DoctorReport",
+    "Durability",
     "EmittedEvent",
     "EventDefinition",
     "EventDelivery",
@@ -116,6 +122,19 @@ DEFAULT_MAX_ATTEMPTS = 3
 
 IDEMPOTENCY_TTL_SEC = 604_800
 """How long an idempotency key holds where nothing else is said: 7 days, in seconds."""
+
+
+class Durability(StrEnum):
+    """How safe a write must be before redflow goes on.
+
+    NONE: as safe as the server makes it, and as fast. REPLICATED: at least one replica has it (WAIT). FSYNCED: it is on
+    the server's disk (WAITAOF; Redis >= 7.2 or Valkey, with appendonly).
+    """
+
+    NONE = "none"
+    REPLICATED = "replicated"
+    FSYNCED = "fsynced"
+
 
 SortOrder: TypeAlias = Literal["desc", "asc"]
 """Newest first, or oldest first."""
@@ -289,6 +308,7 @@ class DefineWorkflowOptions:
     input_schema: type | None = None
     priority: int = 0
     timeout_ms: float | str | None = None
+    durability: Durability | None = None
 
 
 @dataclass(frozen=True, slots=True)

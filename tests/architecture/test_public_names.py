@@ -73,7 +73,12 @@ def test_three_statuses_are_final() -> None:
     assert not redflow.is_terminal_status("done")
 
 
-ADDED: Final = {"priority": None, "run_timeout_ms": None}
+ADDED: Final = {
+    "priority": None,
+    "run_timeout_ms": None,
+    "durability": None,
+    "durability_timeout_ms": 1000,
+}
 """Our own additions to calls of the contract, keywords all of them, with their defaults."""
 
 
@@ -84,7 +89,7 @@ def parameters(function: object) -> str:
     bare = [
         p.replace(annotation=inspect.Parameter.empty)
         for p in signature.parameters.values()
-        if not (p.kind is p.KEYWORD_ONLY and p.name in ADDED and p.default is ADDED[p.name])
+        if not (p.kind is p.KEYWORD_ONLY and p.name in ADDED and p.default == ADDED[p.name])
     ]
     return str(inspect.Signature(bare))[1:-1].removeprefix("self, ")
 

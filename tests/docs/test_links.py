@@ -37,7 +37,7 @@ def test_site_has_every_page() -> None:
 def test_decisions_are_numbered_and_listed() -> None:
     decisions = sorted(page for page in PAGES if page.startswith("docs/decisions/0"))
     numbers = [int(page.removeprefix("docs/decisions/")[:4]) for page in decisions]
-    assert numbers == list(range(1, len(numbers) + 1))
+    assert numbers == sorted(set(numbers)), "a number is given once; branches that grow beside each other leave gaps"
     for page in decisions:
         number = page.removeprefix("docs/decisions/")[:4]
         text = (ROOT / page).read_text("utf-8")

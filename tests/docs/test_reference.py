@@ -103,6 +103,8 @@ def test_errors_are_told_with_their_kinds_and_whether_they_are_retried() -> None
         "EventDelivery",
         "EventDefinition",
         "EventWaitInfo",
+        "DoctorReport",
+        "DoctorFinding",
     ],
 )
 def test_records_have_the_keys_that_are_told(record: str) -> None:

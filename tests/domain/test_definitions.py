@@ -85,7 +85,7 @@ def test_the_signature_is_the_contract() -> None:
         **dict.fromkeys(
             [
                 *("max_concurrency", "max_attempts", "cron", "event", "debounce", "mutex", "rate_limit"),
-                *("retries", "throttle", "on_failure", "input_schema", "registry", "timeout_ms"),
+                *("retries", "throttle", "on_failure", "input_schema", "registry", "timeout_ms", "durability"),
             ]
         ),
     }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 
 import orjson
 import pytest
@@ -157,3 +159,52 @@ def test_breaches_are_sorted() -> None:
     contract = {"properties": {name: {"type": "string"} for name in "cab"}}
     paths = [issue["instancePath"] for issue in told_breaches(contract, {"b": 1, "c": 2, "a": 3})]
     assert paths == ["/a", "/b", "/c"]
+
+
+@pytest.mark.parametrize("keyword", ["pattern", "patternProperties"])
+def test_a_pattern_takes_no_time_that_explodes(keyword: str) -> None:
+    evil = "a" * 40 + "!"
+    contract: JsonData = {"pattern": "(a+)+$"} if keyword == "pattern" else {"patternProperties": {"(a+)+$": False}}
+    started = time.monotonic()
+    if keyword == "pattern":
+        assert [issue["keyword"] for issue in told_breaches(contract, evil)] == ["pattern"]
+    else:
+        check_payload("e", json.dumps(contract), {evil: 1})
+    assert time.monotonic() - started < 2.0
+
+
+def test_patterns_mean_what_they_meant() -> None:
+    contract = {
+        "properties": {"a": {"pattern": "^[a-c]+$"}},
+        "patternProperties": {"^x-": {"type": "integer"}},
+        "additionalProperties": False,
+    }
+    check_payload("paid", json.dumps(contract), {"a": "abc", "x-1": 5})
+    found = told_breaches(contract, {"a": "abd", "x-1": "5", "other": 1})
+    assert [(issue["keyword"], issue["instancePath"]) for issue in found] == [
+        ("additionalProperties", ""),
+        ("pattern", "/a"),
+        ("type", "/x-1"),
+    ]
+    assert [issue["schemaPath"] for issue in found] == [
+        "#/additionalProperties",
+        "#/properties/a/pattern",
+        "#/patternProperties/^x-/type",
+    ]
+    typed = {"additionalProperties": {"type": "integer"}}
+    assert [issue["instancePath"] for issue in told_breaches(typed, {"a": 1, "b": "x"})] == ["/b"]
+
+
+def test_a_pattern_that_can_not_be_bounded_is_left_to_the_model() -> None:
+    check_payload("e", json.dumps({"pattern": "(?=a)(a+)+$"}), "a" * 40 + "!")
+
+
+def test_a_remote_reference_is_never_fetched() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/schema.json"
+        with pytest.raises(InputValidationError, match=r"refers to .*/schema\.json.* never fetched"):
+            check_payload("e", json.dumps({"$ref": url}), {})
+        with pytest.raises(TimeoutError):
+            server.accept()
+    check_payload("e", json.dumps({"$ref": "#/$defs/A", "$defs": {"A": {"type": "object"}}}), {})

@@ -20,7 +20,9 @@ StartServer = Callable[[ServerOptions], ServerProcess]
 
 
 async def call(bench: Bench, order: RunOrder, wanted: ResolvedDebounce = WANTED) -> tuple[str, str]:
-    return await create_debounced(bench.scripts, order, None, wanted)
+    code, run_id, confirmed = await create_debounced(bench.scripts, order, None, wanted)
+    assert confirmed, "nobody asked for more"
+    return code, run_id
 
 
 async def test_the_first_call_waits_for_others(bench: Bench) -> None:

@@ -104,9 +104,9 @@ async def test_a_debounced_run_keeps_the_priority_of_its_first_call(bench: Bench
     await bench.register_workflow()
     wanted = ResolvedDebounce("k", 10, None)
     first = replace(bench.order(), priority=7)
-    assert await create_debounced(bench.scripts, first, None, wanted) == ("created", first.run_id)
+    assert await create_debounced(bench.scripts, first, None, wanted) == ("created", first.run_id, True)
     again = await create_debounced(bench.scripts, replace(bench.order(), priority=9), None, wanted)
-    assert again == ("debounced", first.run_id)
+    assert again == ("debounced", first.run_id, True)
     plain = await bench.create()
     bench.now += 10
     await bench.scripts.promote(10)

@@ -10,6 +10,7 @@ import typer
 
 from redflow.cli import output
 from redflow.cli.dev import dev
+from redflow.cli.doctor import doctor
 from redflow.cli.exits import INTERRUPTED, REFUSED, Refused
 from redflow.cli.run import run
 from redflow.cli.runs import explain
@@ -49,5 +50,5 @@ _runs = typer.Typer(help="Look at runs.", no_args_is_help=True)
 _runs.command()(_answering(explain))
 app.add_typer(_runs, name="runs")
 
-for _command in (dev, worker, run, server, version):
+for _command in (dev, worker, run, doctor, server, version):
     app.command()(_answering(_command))

@@ -15,6 +15,9 @@ OK: Final = 0
 RUN_FAILED: Final = 1
 """`run --wait`: the run failed."""
 
+WARNED: Final = 1
+"""`doctor`: there is a problem or a warning."""
+
 REFUSED: Final = 2
 """The command can't be carried out: bad usage, no server, no such module or workflow. One line says why."""
 

@@ -18,7 +18,7 @@ from rich.text import Text
 from redflow import __version__
 from redflow.cli.wire import NotStarted, Ready
 from redflow.engines.redis.embedded import EmbeddedServer
-from redflow.types import JsonData
+from redflow.types import DoctorReport, JsonData
 
 
 def line(text: str) -> None:
@@ -144,3 +144,22 @@ def run_canceled(run_id: str, text: str) -> None:
 def run_lasts(run_id: str, timeout_s: float) -> None:
     """A run has not ended in time."""
     notice(f"run {run_id} has not ended within {timeout_s:g} s; it goes on", "yellow", err=True)
+
+
+# --- doctor -----------------------------------------------------------------------------------------------------
+
+_COLOURS = {"problem": "red", "warning": "yellow", "note": ""}
+
+
+def diagnosis(report: DoctorReport) -> None:
+    """What the doctor found, for people."""
+    notice(f"{report['server']}: {report['version']}", "bold")
+    notice("What would be lost now, if")
+    for event, loss in report["losses"].items():
+        notice(f"  the {event}: {loss}")
+    for finding in report["findings"]:
+        notice(f"{finding['level']}: {finding['text']} [{finding['remedy']}]", _COLOURS[finding["level"]])
+    for what in report["unseen"]:
+        notice(f"not visible: {what}")
+    if report["healthy"]:
+        notice("Nothing to warn of.", "green")

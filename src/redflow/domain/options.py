@@ -18,6 +18,7 @@ from redflow.errors import LimitExceededError
 from redflow.types import (
     CronTrigger,
     DefineWorkflowOptions,
+    Durability,
     EventTrigger,
     WorkflowDebounceOptions,
     WorkflowRateLimitOptions,
@@ -68,6 +69,8 @@ def check_options(options: DefineWorkflowOptions, *, now_ms: int) -> DefineWorkf
     _check_max_concurrency(options.max_concurrency)
     _check_max_attempts(options.max_attempts, "max_attempts")
     check_priority(options.priority)
+    if options.durability is not None:
+        check_durability(options.durability)
     if options.timeout_ms is not None:
         positive_ms(options.timeout_ms, "timeout_ms")
     check_cron_triggers(options.cron)
@@ -183,8 +186,22 @@ def check_priority(value: object) -> int:
         ValueError: it is no whole number from -100 to 100.
     """
     if isinstance(value, bool) or not isinstance(value, int) or not -MAX_PRIORITY <= value <= MAX_PRIORITY:
-        shown = _shown(value) if isinstance(value, int | float) else repr(value)
-        raise ValueError(f"priority must be a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}, got {shown}")
+        raise ValueError(
+            f"priority must be a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}, got {shown_number(value)}"
+        )
+    return value
+
+
+def check_durability(value: object) -> Durability:
+    """How safe a write must be.
+
+    Raises:
+        ValueError: it is no Durability.
+    """
+    if not isinstance(value, Durability):
+        raise ValueError(
+            f"durability must be one of {', '.join(f'Durability.{one.name}' for one in Durability)}, got {value!r:.100}"
+        )
     return value
 
 
@@ -253,15 +270,17 @@ def _floored(value: object, what: str, largest: int) -> int:
         raise ValueError(f"{what} must be a number, got {type(value).__name__}")
     # Compared before it is rounded, so that neither NaN nor an infinity gets that far.
     if not 1 <= value < largest + 1:
-        raise ValueError(f"{what} must be a number from 1 to {largest}, got {_shown(value)}")
+        raise ValueError(f"{what} must be a number from 1 to {largest}, got {shown_number(value)}")
     return int(value)
 
 
-def _shown(value: float) -> str:
+def shown_number(value: object) -> str:
+    """What was given in place of a number, for a message."""
     # Python refuses to write integers of more than 4,300 digits.
     if isinstance(value, int) and value.bit_length() > 128:
         return f"an integer of {value.bit_length()} bits"
-    return repr(value)
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _instance(value: object, cls: type[T], what: str) -> T | None:

@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import Final
 
 from redflow.domain.names import DEFAULT_QUEUE, check_key, check_name
-from redflow.domain.options import check_priority, positive_ms
+from redflow.domain.options import check_durability, check_priority, positive_ms, shown_number
 from redflow.domain.payload import encode
 from redflow.domain.retry import resolve_max_attempts
 from redflow.domain.run import RunOrder
 from redflow.errors import LimitExceededError, UnknownWorkflowError
-from redflow.types import IDEMPOTENCY_TTL_SEC
+from redflow.types import IDEMPOTENCY_TTL_SEC, Durability
 
 LONGEST_DELAY_MS: Final = 3_653 * 86_400_000
 """Ten years: no run is scheduled later than that, ms."""
@@ -32,6 +32,7 @@ def build_order(
     parent_run_id: str | None = None,
     priority: int | None = None,
     run_timeout_ms: float | str | None = None,
+    durability: Durability = Durability.NONE,
 ) -> RunOrder:
     """The order for one run.
 
@@ -48,6 +49,7 @@ def build_order(
         parent_run_id: stored with the run.
         priority: in place of the registered one.
         run_timeout_ms: in place of the registered one; ms or a duration text.
+        durability: how safe the run must be before the call returns.
 
     Raises:
         TypeError, ValueError, PayloadTooLargeError, LimitExceededError: naming what is wrong.
@@ -65,6 +67,7 @@ def build_order(
         parent_run_id=None if parent_run_id is None else check_name(parent_run_id, what="parent_run_id"),
         priority=None if priority is None else check_priority(priority),
         run_timeout_ms=None if run_timeout_ms is None else positive_ms(run_timeout_ms, "run_timeout_ms"),
+        durability=check_durability(durability),
     )
 
 
@@ -104,5 +107,5 @@ def ttl_s(ttl: int | None) -> int:
     if ttl is None:
         return IDEMPOTENCY_TTL_SEC
     if isinstance(ttl, bool) or not isinstance(ttl, int) or not 1 <= ttl <= LONGEST_DELAY_MS // 1000:
-        raise ValueError(f"idempotency_ttl must be a whole number of seconds, at least 1, got {ttl!r}")
+        raise ValueError(f"idempotency_ttl must be a whole number of seconds, at least 1, got {shown_number(ttl)}")
     return ttl

@@ -34,6 +34,9 @@ _PACK_FROM_BYTES = 4 * 1024
 _PACKED_MARK = b"z"  # no JSON text starts with it
 _PACK_LEVEL = 1
 
+_HEAVY = 256
+"""Parts of a value that weigh more are not walked again where they come up again."""
+
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
 _MAX_PATH_CHARS = 240
 
@@ -143,7 +146,7 @@ def _is_plain(value: object, what: str, max_bytes: int) -> bool:
         return value is None or type(value) in (str, int, bool)
     odd: list[object] = []
     try:
-        _weigh(value, 1, odd, max_bytes)
+        _weigh(value, 1, odd, max_bytes, {})
     except _TooDeepError:
         return False
     except _TooHeavyError as exc:
@@ -152,19 +155,28 @@ def _is_plain(value: object, what: str, max_bytes: int) -> bool:
 
 
 def _weigh(
-    value: dict[object, object] | list[object] | tuple[object, ...], depth: int, odd: list[object], limit: int
+    value: dict[object, object] | list[object] | tuple[object, ...],
+    depth: int,
+    odd: list[object],
+    limit: int,
+    heavy: dict[int, tuple[int, int]],
 ) -> int:
     """The least number of bytes a container takes as JSON; adds what orjson must not have to `odd`.
 
     The weight stops values that share their parts (ten lists of ten times the same list, and so on) from
-    growing without bound when they are written out. This runs for every input, output and step: the common
-    types come first and are told apart by identity, which is the quickest there is.
+    growing without bound when they are written out; `heavy` keeps depth and weight of larger parts, so that such a
+    value is not walked without bound either. This runs for every input, output and step: the common types come first
+    and are told apart by identity, which is the quickest there is.
     """
     if depth > MAX_DEPTH:
         raise _TooDeepError
+    if heavy and (known := heavy.get(id(value))) is not None and depth <= known[0]:
+        return known[1]
     items: Iterable[object]
     if isinstance(value, dict):
         size = 5 * len(value)  # for each item a byte, its comma or bracket, and of its key quotes and colon
+        if size > limit:
+            raise _TooHeavyError(size)
         for key in value:
             if type(key) is str:
                 size += len(key)
@@ -174,19 +186,23 @@ def _weigh(
     else:
         size = 2 * len(value)
         items = value
+    if size > limit:
+        raise _TooHeavyError(size)
     for item in items:
         if type(item) is str:
             size += len(item)
         elif type(item) is int or item is None or item is True or item is False:
             pass
         elif type(item) is dict or type(item) is list:
-            size += _weigh(item, depth + 1, odd, limit)
+            size += _weigh(item, depth + 1, odd, limit, heavy)
         elif type(item) is not float or not math.isfinite(item):
             odd.append(item)
             if isinstance(item, (dict, list, tuple)):
-                size += _weigh(item, depth + 1, odd, limit)
+                size += _weigh(item, depth + 1, odd, limit, heavy)
     if size > limit:
         raise _TooHeavyError(size)
+    if size > _HEAVY:
+        heavy[id(value)] = depth, size
     return size
 
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from redflow.types import Durability
+
 NEW: Final = "new"
 
 MAX_NESTING: Final = 100
@@ -145,6 +147,7 @@ class RunOrder:
         priority: given by the caller; None means that of the workflow's metadata, else 0.
         run_timeout_ms: given by the caller; None means that of the metadata, else none.
         parent_run_id: stored as given.
+        durability: how safe the run must be before the call returns.
     """
 
     run_id: str
@@ -158,3 +161,4 @@ class RunOrder:
     priority: int | None = None
     run_timeout_ms: int | None = None
     parent_run_id: str | None = None
+    durability: Durability = Durability.NONE

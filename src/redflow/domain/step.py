@@ -128,4 +128,4 @@ def unpack_step(name: str, packed: bytes, created_at: int) -> StepRecord:
             kind=_LETTER_TO_KIND[letters[1:].decode()],
         )
     except (ValueError, KeyError, UnicodeDecodeError) as exc:
-        raise ValueError(f"step {name!r} has a broken record: {packed[:80]!r}") from exc
+        raise ValueError(f"step {name!r} has a broken record of {len(packed)} bytes") from exc

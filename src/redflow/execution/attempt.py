@@ -24,7 +24,7 @@ from redflow.errors import CanceledError
 from redflow.execution.awaiting import RUNNABLE, Runnable, leaves
 from redflow.execution.journal import Claim, Interruption, Journal
 from redflow.execution.threads import ThreadPool
-from redflow.types import CancelSignal, StepApi
+from redflow.types import CancelSignal, Durability, StepApi
 
 log = logging.getLogger("redflow")
 
@@ -117,6 +117,10 @@ class Attempt:
     _waits_since: float | None = None
     _warned_awake = False
     _timer: asyncio.TimerHandle | None = None
+    durability = Durability.NONE
+    """How safe steps must be that say nothing themselves."""
+    confirmed: frozenset[Durability] = frozenset()
+    """What is confirmed in this pass: steps that were recorded before are that safe, too."""
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ from redflow.execution.attempt import Attempt
 from redflow.execution.failures import failure_again, run_failure
 from redflow.execution.journal import DurableJournal, LeaseLost, StartRefused
 from redflow.execution.steps import Steps, step_limit_s
-from redflow.types import ReceivedEvent, StepWaitForTarget
+from redflow.types import Durability, ReceivedEvent, StepWaitForTarget
 
 
 def _event_key(run_id: str, step: str, event: str) -> str:
@@ -169,10 +169,9 @@ class DurableSteps(Steps):
     ) -> list[str]:
         """See `StepApi.emit_event`."""
         claim = self._attempt.claim
+        check_name(event_name, what="event name")
         if is_blank(idempotency_key):
             idempotency_key = _event_key(claim.run_id, name, event_name)
-        if not event_name.strip():
-            raise ValueError("event name must not be blank")
 
         async def emit() -> list[str]:
             order = build_event(
@@ -205,6 +204,8 @@ class DurableSteps(Steps):
         idempotency_key: str | None,
         idempotency_ttl: int | None,
     ) -> RunOrder:
+        if not isinstance(workflow, str) and not hasattr(workflow, "name"):
+            raise ValueError(f"workflow must be a name or a definition, got {type(workflow).__name__}")
         claim = self._attempt.claim
         parent = stored_run_id(claim.run_id) or ""
         max_attempts: int | None = None
@@ -236,6 +237,16 @@ class DurableSteps(Steps):
         return await self._ask_engine(step, lambda: self._durable.start_child(step, order, generation, awaited=awaited))
 
     async def _ask_engine(self, step: StepRecord, ask: Callable[[], Awaitable[StepRecord]]) -> StepRecord:
+        """Have the engine write the step, as durably as the workflow wants it."""
+        durability = self._attempt.durability
+        if durability is Durability.NONE:
+            return await self._asked(step, ask)
+        await self._make_sure(None, durability)
+        written = await self._asked(step, ask)
+        await self._confirm(written, durability)
+        return written
+
+    async def _asked(self, step: StepRecord, ask: Callable[[], Awaitable[StepRecord]]) -> StepRecord:
         """Have the engine write the step; it refuses when the lease is gone or the run is to end."""
         attempt = self._attempt
         if not self._journal.may_begin():

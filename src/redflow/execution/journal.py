@@ -9,6 +9,7 @@ from redflow.domain.event import EventRef
 from redflow.domain.run import RunOrder
 from redflow.domain.step import StepRecord
 from redflow.engine import Emitted, EventOrder
+from redflow.types import Durability
 
 Interruption = Literal["canceled", "timed_out", "stopping", "lost"]
 """Why an attempt is stopped from outside."""
@@ -69,12 +70,25 @@ class Journal(Protocol):
         """Whether new work may begin: a holder stops by its own clock before its lease can have run out."""
         ...
 
-    async def record(self, step: StepRecord) -> None:
-        """Make a step's state durable; returns when it is.
+    async def record(self, step: StepRecord, durability: Durability = Durability.NONE) -> None:
+        """Make a step's state durable; returns when it is, as safely as `durability` says.
 
         Raises:
             LeaseLost: nothing was written.
+            NotDurableError: it was written, but nobody confirmed in time that it is that safe.
         """
+        ...
+
+    async def prepare(self, durability: Durability) -> None:
+        """See that a step can be made that durable, before its function is called.
+
+        Raises:
+            DurabilityUnsupportedError
+        """
+        ...
+
+    async def confirm(self, step: StepRecord, durability: Durability) -> None:
+        """Return when a step that is recorded, and all that was written before it, is that safe; raises as `record`."""
         ...
 
     def note(self, step: StepRecord) -> None:

@@ -41,7 +41,14 @@ from redflow.execution.blocking import BlockingSteps
 from redflow.execution.journal import Claim, Interruption, LeaseLost
 from redflow.execution.retrying import judge
 from redflow.execution.threads import result_of
-from redflow.types import CancelSignal, OnFailureContext, RetryPolicyContext, RetryPolicyRunContext, RunContext, StepApi
+from redflow.types import (
+    CancelSignal,
+    OnFailureContext,
+    RetryPolicyContext,
+    RetryPolicyRunContext,
+    RunContext,
+    StepApi,
+)
 
 log = logging.getLogger("redflow")
 
@@ -96,6 +103,8 @@ def encode_output(output: object) -> bytes:
 
 
 def _call_handler(attempt: Attempt, definition: AnyWorkflow, data: object) -> Awaitable[object]:
+    if definition.options.durability is not None:
+        attempt.durability = definition.options.durability
     steps = attempt.make_steps(attempt)
     if definition.async_handler is not None:
         context = AttemptContext.of(attempt, data, steps)

@@ -43,7 +43,7 @@ from redflow.execution.journal import LeaseLost
 from redflow.execution.mapping import map_steps
 from redflow.execution.retrying import Tries
 from redflow.execution.threads import result_of
-from redflow.types import CancelSignal, StepRetry
+from redflow.types import CancelSignal, Durability, StepRetry
 
 log = logging.getLogger("redflow")
 
@@ -80,13 +80,19 @@ class Steps:
         if kwargs and isinstance(retry := kwargs.get("retry"), StepRetry):
             del kwargs["retry"]
             tries = Tries(retry, name, self._journal.now_ms)
+        durability = self._attempt.durability
+        if kwargs and isinstance(own := kwargs.get("durability"), Durability):
+            del kwargs["durability"]
+            durability = own
         facts = function_facts(fn)
+        if durability is not Durability.NONE:
+            await self._make_sure(known, durability)
         if known is not None and known.status == "succeeded":
             return cast(T, _read(unpack(await self._payload(known)), facts, name))  # reason: stored JSON of this step
         step = self._open(name, known, "run")
         self._attempt.enter(step)
         try:
-            output = await self._perform(step, Call(fn, args, kwargs, facts, limit_s, tries))
+            output = await self._perform(step, Call(fn, args, kwargs, facts, limit_s, tries, durability))
         finally:
             self._attempt.leave(step)
         return cast(T, output)  # reason: fn's result after its JSON round trip
@@ -197,11 +203,38 @@ class Steps:
             self._tell(step, "succeeded")
         step.status, step.finished_at, step.payload = "succeeded", self._journal.now_ms(), stored
         try:
-            await self._journal.record(step)
+            await self._journal.record(step, call.durability)
         except LeaseLost:
-            attempt.interrupt("lost")
-            raise asyncio.CancelledError("the lease of this run is lost") from None
+            raise self._lost() from None
+        if call.durability is not Durability.NONE:
+            attempt.confirmed |= {call.durability}
         return output
+
+    async def _make_sure(self, known: StepRecord | None, durability: Durability) -> None:
+        """Before a step that shall be durable: what this pass finds recorded must be so, too, and it must be possible.
+
+        One confirmation does for the whole pass, since it covers all that was written before it.
+        """
+        if durability in self._attempt.confirmed:
+            return
+        if known is not None and known.status == "succeeded":
+            await self._confirm(known, durability)
+            return
+        try:
+            await self._journal.prepare(durability)
+        except LeaseLost:
+            raise self._lost() from None
+
+    async def _confirm(self, recorded: StepRecord, durability: Durability) -> None:
+        try:
+            await self._journal.confirm(recorded, durability)
+        except LeaseLost:
+            raise self._lost() from None
+        self._attempt.confirmed |= {durability}
+
+    def _lost(self) -> BaseException:
+        self._attempt.interrupt("lost")
+        return asyncio.CancelledError("the lease of this run is lost")
 
     async def _pause(self, pause_ms: int) -> None:
         await asyncio.sleep(pause_ms / 1000)
@@ -237,6 +270,8 @@ class Steps:
         finally:
             del self._attempt.limits[name]
         if done:
+            if not work.cancelled() and isinstance(work.exception(), GeneratorExit):
+                raise RuntimeError("a step function raised GeneratorExit") from work.exception()
             return work.result()
         if signal is not None:
             signal.set()
@@ -329,7 +364,7 @@ class Steps:
 class Call:
     """One function call, as the step runner passes it on."""
 
-    __slots__ = ("args", "facts", "fn", "kwargs", "limit_s", "own_signal", "tries")
+    __slots__ = ("args", "durability", "facts", "fn", "kwargs", "limit_s", "own_signal", "tries")
 
     def __init__(
         self,
@@ -339,8 +374,10 @@ class Call:
         facts: FunctionFacts,
         limit_s: float | None,
         tries: Tries | None,
+        durability: Durability,
     ) -> None:
         self.tries = tries
+        self.durability = durability
         self.own_signal = False
         """The signal in kwargs was made here: each try gets a new one."""
         self.fn = fn

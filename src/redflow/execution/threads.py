@@ -88,8 +88,8 @@ class ThreadPool:
             error: BaseException | None = None
             try:
                 result = context.run(function)
-            except StopIteration as exc:
-                error = RuntimeError("a step function raised StopIteration")
+            except (StopIteration, GeneratorExit) as exc:  # thrown into a coroutine they would end it, not reach it
+                error = RuntimeError(f"a step function raised {type(exc).__name__}")
                 error.__cause__ = exc
             except BaseException as exc:
                 error = exc

@@ -6,6 +6,7 @@ import time
 
 from redflow.domain.step import StepRecord
 from redflow.engines.inline.results import InlineStepResult
+from redflow.types import Durability
 
 
 class InlineJournal:
@@ -32,9 +33,15 @@ class InlineJournal:
         """Always: there is no lease to lose."""
         return True
 
-    async def record(self, step: StepRecord) -> None:
-        """Keep a step's state."""
+    async def record(self, step: StepRecord, durability: Durability = Durability.NONE) -> None:
+        """Keep a step's state; nothing here survives the process."""
         self.steps[step.name] = step
+
+    async def prepare(self, durability: Durability) -> None:
+        """Nothing is asked of memory."""
+
+    async def confirm(self, step: StepRecord, durability: Durability) -> None:
+        """Nothing is asked of memory."""
 
     def note(self, step: StepRecord) -> None:
         """Keep a step's state."""

@@ -10,7 +10,7 @@ from redflow.engines.redis.scripts import verb
 from redflow.errors import ConnectionError
 from redflow.execution.admission import Admission, AdmissionRequest, Budget
 from redflow.execution.journal import LeaseLost
-from redflow.types import ResolvedDebounce
+from redflow.types import Durability, ResolvedDebounce
 
 ADMIT = verb(
     "admit_run",
@@ -63,11 +63,21 @@ async def debounce(scripts: RunScripts, lease: Lease, wanted: ResolvedDebounce) 
 
 async def create_debounced(
     scripts: RunScripts, order: RunOrder, client_app: str | None, wanted: ResolvedDebounce
-) -> tuple[str, str]:
-    """Accept a run that waits for its debounce, or give its input to the one that waits: (code, stored run id)."""
+) -> tuple[str, str, bool]:
+    """Accept a run that waits for its debounce, or give its input to the one that waits.
+
+    Returns:
+        (code, stored run id, whether it is as durable as was asked)
+    """
     args = (scripts.now, client_app or "", *order_args(order), *_debounce_args(wanted))
-    code, run_id = as_list(await scripts.connection.call(CREATE_DEBOUNCED, scripts.keys.base, args))
-    return as_text(code), as_text(run_id)
+    if order.durability is Durability.NONE:
+        reply, confirmed = await scripts.connection.call(CREATE_DEBOUNCED, scripts.keys.base, args), True
+    else:
+        reply, confirmed = await scripts.connection.call_durably(
+            CREATE_DEBOUNCED, scripts.keys.base, args, order.durability
+        )
+    code, run_id = as_list(reply)
+    return as_text(code), as_text(run_id), confirmed
 
 
 def _still_ours(code: str) -> str:

@@ -38,9 +38,11 @@ from redflow.engines.redis.discovery import (
     peer_of,
     tls_failure,
 )
+from redflow.engines.redis.durable import WAIT_MS, is_confirmed, marker_command, unsupported, wait_command
 from redflow.engines.redis.link import Argument, Link, LinkLost, Reply
 from redflow.engines.redis.scripts import Script
 from redflow.errors import ConnectionError, QueueFullError, RedflowError, ServerTooOldError
+from redflow.types import Durability
 
 T = TypeVar("T")
 
@@ -76,6 +78,10 @@ class Connection:
         self._new_connection = new_connection
         self._patience_s = patience_s
         self._link = Link(self.connect)
+        self._durable: Link | None = None
+        self._durable_checked: set[tuple[Durability, int]] = set()
+        self.durable_wait_ms = WAIT_MS
+        """How long a durable call waits for its confirmation, ms."""
         self.address = address
         self.losses = 0
         """How often the server was out of reach; a reaper waits after such a gap."""
@@ -169,6 +175,73 @@ class Connection:
 
         return self._repeat(once, script.name, patience_s)
 
+    async def call_durably(
+        self, script: Script, base: str, args: Sequence[Argument], durability: Durability
+    ) -> tuple[Reply, bool]:
+        """Run a verb, and wait until what it wrote is on a replica or on the disk; see `durable.py`.
+
+        Returns:
+            Its reply, and whether that was confirmed in time; if not, the verb was applied all the same.
+
+        Raises:
+            DurabilityUnsupportedError: the server can't do that; the verb was not applied.
+            As `call`.
+        """
+        link = self._durable_link()
+        wait = wait_command(durability, self.durable_wait_ms)
+
+        async def once() -> tuple[Reply, bool]:
+            await self._check_support(link, durability)
+            sent = [
+                link.send("EVALSHA", script.sha, 1, base, *args),
+                link.send(*marker_command(base)),
+                link.send(*wait),
+            ]
+            first, marked, waited = await asyncio.gather(*sent, return_exceptions=True)
+            if isinstance(first, NoScriptError):
+                sent = [
+                    link.send("EVAL", script.source, 1, base, *args),
+                    link.send(*marker_command(base)),
+                    link.send(*wait),
+                ]
+                first, marked, waited = await asyncio.gather(*sent, return_exceptions=True)
+            for answer in (first, marked, waited):
+                if isinstance(answer, BaseException):
+                    raise answer
+            assert not isinstance(first, BaseException)
+            assert not isinstance(waited, BaseException)
+            return first, is_confirmed(durability, waited)
+
+        return await self._repeat(once, script.name, None, link)
+
+    async def check_durability(self, durability: Durability) -> None:
+        """Ask once for each connection whether the server can do that.
+
+        Raises:
+            DurabilityUnsupportedError: it can't.
+            ConnectionError: it can't be reached.
+        """
+        link = self._durable_link()
+        if (durability, link.connections) not in self._durable_checked:
+            await self._repeat(lambda: self._check_support(link, durability), "WAIT", None, link)
+
+    async def _check_support(self, link: Link, durability: Durability) -> None:
+        if link.connection is not None and (durability, link.connections) in self._durable_checked:
+            return
+        try:
+            await link.send(*wait_command(durability, 1))
+        except ResponseError as exc:
+            if isinstance(exc, _PASSING) or any(code in str(exc) for code in _PASSING_CODES):
+                raise
+            raise unsupported(durability, self.address, str(exc)) from exc
+        self._durable_checked = {one for one in self._durable_checked if one[1] == link.connections}
+        self._durable_checked.add((durability, link.connections))
+
+    def _durable_link(self) -> Link:
+        if self._durable is None:
+            self._durable = Link(self.connect, reply_timeout_s=self._link.reply_timeout_s + self.durable_wait_ms / 1000)
+        return self._durable
+
     async def read(self, *args: Argument, patience_s: float | None = None) -> Reply:
         """Run a plain command that changes nothing, or that may be repeated."""
 
@@ -198,14 +271,17 @@ class Connection:
 
         return await self._repeat(once, str(commands[0][0]), None)
 
-    async def _repeat(self, once: Callable[[], Awaitable[T]], what: str, patience_s: float | None) -> T:
+    async def _repeat(
+        self, once: Callable[[], Awaitable[T]], what: str, patience_s: float | None, over: Link | None = None
+    ) -> T:
+        used = over or self._link
         if isinstance(self._new_connection, SentinelFinder):
             await self._ask_sentinels_now_and_then(self._new_connection)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (self._patience_s if patience_s is None else patience_s)
         delay = 0.02
         while True:
-            link = self._link.connections
+            link = used.connections
             try:
                 return await once()
             except LinkLost as exc:
@@ -221,7 +297,7 @@ class Connection:
                     raise RedflowError(f"{self.address} refused {what}: {reason}") from exc
                 self.losses += 1  # leases could not be renewed meanwhile, as little as without a connection
                 if isinstance(exc, _ELSEWHERE) or any(code in reason for code in _ELSEWHERE_CODES):
-                    await self._link.reconnect(reason, link)
+                    await used.reconnect(reason, link)
                 reason = f"{_CODES.get(type(exc), '')} {reason}".strip()
             if self._link.closed:
                 raise ConnectionError(f"the client of {self.address} is closed")
@@ -276,6 +352,8 @@ class Connection:
             self._asking.cancel()
             await asyncio.gather(self._asking, return_exceptions=True)
         await self._link.close()
+        if self._durable is not None:
+            await self._durable.close()
 
 
 _CODES: Final[dict[type[ResponseError], str]] = {

@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import orjson
 
 from redflow.definitions import AnyWorkflow
 from redflow.domain.names import scope_queue
 from redflow.domain.options import check_event_triggers, positive_ms
+from redflow.domain.paging import is_text
 from redflow.domain.payload import encode
 from redflow.domain.schema import contract_of
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.crons import Crons, cron_meta, cron_triggers
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.link import Argument
-from redflow.engines.redis.replies import as_fields, as_int, as_list, as_text
+from redflow.engines.redis.replies import as_fields, as_int, as_list, as_text, readable
 from redflow.engines.redis.runs import SERVER_TIME
 from redflow.engines.redis.scripts import verb
 from redflow.types import EventDefinition, EventTrigger, WorkflowEventMeta, WorkflowMeta
@@ -135,8 +137,10 @@ class Definitions:
 
     async def get(self, name: str) -> WorkflowMeta | None:
         """The metadata of one workflow; None if it is not registered."""
+        if not is_text(name):
+            return None
         record = as_fields(await self._connection.read("HGETALL", self._keys.meta(name)))
-        return (await self._with_crons([(name, record)]))[0] if record else None
+        return next(iter(await self._with_crons([(name, record)])), None) if record else None
 
     async def all(self) -> list[WorkflowMeta]:
         """The metadata of every workflow, by name."""
@@ -151,9 +155,13 @@ class Definitions:
         crons = dict(zip(triggers, map(as_fields, replies), strict=True))
         metas: list[WorkflowMeta] = []
         for name, record in records:
-            meta = _meta(name, record)
-            if stored := [crons[trigger] for trigger in cron_triggers(record) if crons[trigger]]:
-                meta["cron"] = [cron_meta(cron) for cron in stored]
+            meta = readable(f"workflow {name}", partial(_meta, name, record))
+            if meta is None:
+                continue
+            stored = [crons[trigger] for trigger in cron_triggers(record) if crons[trigger]]
+            read = [readable(f"a cron trigger of workflow {name}", partial(cron_meta, cron)) for cron in stored]
+            if shown := [cron for cron in read if cron is not None]:
+                meta["cron"] = shown
             metas.append(meta)
         return metas
 

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 
 from redflow.definitions import AnyWorkflow
+from redflow.domain.doctor import diagnose
 from redflow.domain.names import near_names
 from redflow.domain.run import RunOrder, public_run_id, stored_run_id
 from redflow.engine import Emitted, EventOrder, RunEnd
@@ -15,6 +16,7 @@ from redflow.engines.redis.batch import BATCH_CAP, Batcher
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.crons import Crons
 from redflow.engines.redis.definitions import Definitions
+from redflow.engines.redis.doctor import examine
 from redflow.engines.redis.events import Events
 from redflow.engines.redis.explaining import Explainer
 from redflow.engines.redis.keys import Keys
@@ -23,9 +25,11 @@ from redflow.engines.redis.queries import Queries
 from redflow.engines.redis.results import Results
 from redflow.engines.redis.retention import Resets
 from redflow.engines.redis.runs import CASCADE_CHUNK, RunScripts
-from redflow.errors import RedflowError, UnknownWorkflowError
+from redflow.errors import NotDurableError, RedflowError, UnknownWorkflowError
 from redflow.types import (
     AttemptTrace,
+    DoctorReport,
+    Durability,
     EventDefinition,
     EventRecord,
     ListedEvent,
@@ -71,48 +75,77 @@ class RedisEngine:
         self._listing = Listing(connection, self.keys)
         self._results = Results(connection, self.keys)
         self._resets = Resets(connection, self.keys)
-        self._creations: dict[str | None, Batcher[RunOrder, tuple[str, str]]] = {}
+        self._creations: dict[tuple[str | None, Durability], Batcher[RunOrder, tuple[str, str, bool]]] = {}
 
     async def start_run(self, order: RunOrder, app: str | None, debounce: ResolvedDebounce | None = None) -> str:
         """See `Engine.start_run`."""
         if debounce is None:
-            code, run_id = await self._creations_of(app).submit(order)
+            code, run_id, confirmed = await self._creations_of(app, order.durability).submit(order)
         else:
-            code, run_id = await create_debounced(self.scripts, order, app, debounce)
+            code, run_id, confirmed = await create_debounced(self.scripts, order, app, debounce)
         if code == "unknown_workflow":
             raise UnknownWorkflowError(
                 order.workflow, near_names=near_names(order.workflow, await self.definitions.names())
             )
+        if not confirmed:
+            raise self._not_durable(run_id, order.durability)
         return public_run_id(run_id)
 
-    def _creations_of(self, app: str | None) -> Batcher[RunOrder, tuple[str, str]]:
+    def _creations_of(self, app: str | None, durability: Durability) -> Batcher[RunOrder, tuple[str, str, bool]]:
         """Starts that coroutines of an app make at the same time travel together."""
-        if app not in self._creations:
-            self._creations[app] = Batcher(
-                lambda orders: self.scripts.create(orders, app), lambda order: len(order.input_json)
+        if (app, durability) not in self._creations:
+            self._creations[app, durability] = Batcher(
+                lambda orders: self._create(orders, app, durability), lambda order: len(order.input_json)
             )
-        return self._creations[app]
+        return self._creations[app, durability]
+
+    def _create(
+        self, orders: Sequence[RunOrder], app: str | None, durability: Durability
+    ) -> Awaitable[list[tuple[str, str, bool]]]:
+        """Accept runs; per order (code, stored run id, whether it is as durable as was asked)."""
+        if durability is Durability.NONE:
+            return _all_confirmed(self.scripts.create(orders, app))
+        return self._create_durably(orders, app, durability)
+
+    async def _create_durably(
+        self, orders: Sequence[RunOrder], app: str | None, durability: Durability
+    ) -> list[tuple[str, str, bool]]:
+        codes, confirmed = await self.scripts.create_durably(orders, app, durability)
+        return [(code, run_id, confirmed) for code, run_id in codes]
+
+    def _not_durable(self, run_id: str, durability: Durability) -> NotDurableError:
+        public, wait_ms = public_run_id(run_id), self.connection.durable_wait_ms
+        return NotDurableError(
+            f"run {public} was started, but that it is {durability} was not confirmed within {wait_ms} ms",
+            run_id=public,
+        )
 
     async def start_runs(self, orders: Sequence[RunOrder], app: str | None) -> list[str | RedflowError]:
         """See `Engine.start_runs`."""
-        chunks = [orders[i : i + BATCH_CAP] for i in range(0, len(orders), BATCH_CAP)]
-        # All of them are written in one go, and the server works on one after the other.
-        answers = await asyncio.gather(*[self._start_chunk(chunk, app) for chunk in chunks])
-        return [answer for chunk in answers for answer in chunk]
+        answers: dict[int, str | RedflowError] = {}
+        for durability in {order.durability for order in orders}:
+            places = [place for place, order in enumerate(orders) if order.durability is durability]
+            chunks = [[orders[n] for n in places[i : i + BATCH_CAP]] for i in range(0, len(places), BATCH_CAP)]
+            # All of them are written in one go, and the server works on one after the other.
+            started = await asyncio.gather(*[self._start_chunk(chunk, app, durability) for chunk in chunks])
+            answers.update(zip(places, (answer for chunk in started for answer in chunk), strict=True))
+        return [answers[place] for place in range(len(orders))]
 
-    async def _start_chunk(self, orders: Sequence[RunOrder], app: str | None) -> list[str | RedflowError]:
+    async def _start_chunk(
+        self, orders: Sequence[RunOrder], app: str | None, durability: Durability
+    ) -> list[str | RedflowError]:
         try:
-            codes = await self.scripts.create(orders, app)
+            codes = await self._create(orders, app, durability)
         except RedflowError as exc:
             return [exc for _ in orders]
         answers: list[str | RedflowError] = []
         known: list[str] | None = None
-        for order, (code, run_id) in zip(orders, codes, strict=True):
+        for order, (code, run_id, confirmed) in zip(orders, codes, strict=True):
             if code == "unknown_workflow":
                 known = await self.definitions.names() if known is None else known
                 answers.append(UnknownWorkflowError(order.workflow, near_names=near_names(order.workflow, known)))
             else:
-                answers.append(public_run_id(run_id))
+                answers.append(public_run_id(run_id) if confirmed else self._not_durable(run_id, durability))
         return answers
 
     async def cancel_run(self, run_id: str, reason: str) -> bool:
@@ -202,6 +235,10 @@ class RedisEngine:
         """See `Engine.get_stats`."""
         return await self._queries.stats()
 
+    async def doctor(self) -> DoctorReport:
+        """See `Engine.doctor`."""
+        return diagnose(await examine(self.connection, self.keys))
+
     async def cleanup_expired_runs(self, reference_ms: int | None, limit: int) -> int:
         """See `Engine.cleanup_expired_runs`."""
         return await _in_chunks(self.scripts.purge, reference_ms, limit)
@@ -218,6 +255,10 @@ class RedisEngine:
         """See `Engine.close`."""
         await self._results.close()
         await self.connection.close()
+
+
+async def _all_confirmed(codes: Awaitable[list[tuple[str, str]]]) -> list[tuple[str, str, bool]]:
+    return [(code, run_id, True) for code, run_id in await codes]
 
 
 async def _in_chunks(purge: Callable[[int | None, int], Awaitable[int]], reference_ms: int | None, limit: int) -> int:

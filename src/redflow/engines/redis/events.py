@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
-from redflow.domain.paging import LARGEST_PAGE, page_limit
+from redflow.domain.paging import LARGEST_PAGE, is_text, page_limit
 from redflow.domain.payload import pack
 from redflow.domain.run import public_run_id, stored_run_id
 from redflow.engine import Emitted, EventOrder
@@ -16,11 +17,11 @@ from redflow.engines.redis.event_records import event_record, listed_event
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.link import Argument, Reply
 from redflow.engines.redis.listing import LIST_PAGE
-from redflow.engines.redis.replies import as_bytes, as_fields, as_int, as_list, as_text, time_or_none
+from redflow.engines.redis.replies import as_bytes, as_fields, as_int, as_list, as_text, readable, reading, time_or_none
 from redflow.engines.redis.runs import SERVER_TIME
 from redflow.engines.redis.scripts import verb
 from redflow.errors import RedflowError
-from redflow.types import EventDelivery, EventFanoutStatus, EventRecord, ListedEvent, ListEventsParams
+from redflow.types import Durability, EventDelivery, EventFanoutStatus, EventRecord, ListedEvent, ListEventsParams
 
 log = logging.getLogger("redflow")
 
@@ -53,7 +54,8 @@ class Events:
         emitted = await self.accept(order)
         try:
             while not emitted.final:
-                emitted = replace(await self.deliver(emitted.event_id), code=emitted.code)
+                passed = await self.deliver(emitted.event_id)
+                emitted = replace(passed, code=emitted.code, confirmed=emitted.confirmed)
         except RedflowError as exc:
             log.warning("event %s stays in the outbox, workers carry on: %s", emitted.event_id, exc)
         return emitted
@@ -74,7 +76,10 @@ class Events:
             ttl_s,
             self._retention_ms,
         )
-        return await self._emitted(await self._connection.call(ACCEPT, self._keys.base, args))
+        if order.durability is Durability.NONE:
+            return await self._emitted(await self._connection.call(ACCEPT, self._keys.base, args))
+        reply, confirmed = await self._connection.call_durably(ACCEPT, self._keys.base, args, order.durability)
+        return replace(await self._emitted(reply), confirmed=confirmed)
 
     async def deliver(self, event_id: str) -> Emitted:
         """The next pass over an event."""
@@ -133,6 +138,8 @@ class Events:
 
     async def get(self, event_id: str) -> EventRecord | None:
         """One event; None if there is none of that id."""
+        if not is_text(event_id):
+            return None
         key = f"{self._keys.base}event:{event_id}"
         replies = await self._connection.read_many(
             [
@@ -145,7 +152,8 @@ class Events:
         if b"fan" not in record:
             return None
         resumed = sorted(public_run_id(as_text(run)) for run in as_list(replies[1]))
-        event = event_record(event_id, record, resumed, replies[2])
+        with reading(f"event {event_id}"):
+            event = event_record(event_id, record, resumed, replies[2])
         await self._follow_merged(event["deliveries"])
         return event
 
@@ -184,12 +192,16 @@ class Events:
         for event_id, reply, next_at in zip(ids, replies[: len(ids)], replies[len(ids) :], strict=True):
             record = as_fields(reply)
             if b"fan" in record:
-                listed.append(listed_event(event_id, record, next_at))
+                event = readable(f"event {event_id}", partial(listed_event, event_id, record, next_at))
+                if event is not None:
+                    listed.append(event)
         return listed
 
     async def _cursor(self, cursor: str | None) -> tuple[str | int, str] | None:
         if cursor is None:
             return "", ""
+        if not is_text(cursor):
+            return None
         ts = await self._connection.read("HGET", f"{self._keys.base}event:{cursor}", "t")
         return None if ts is None else (as_int(ts), cursor)
 

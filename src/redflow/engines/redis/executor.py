@@ -15,6 +15,7 @@ from redflow.domain.outcome import Failed, HandedBack, Outcome, Waiting
 from redflow.domain.payload import pack
 from redflow.engines.redis.journal import JournalWriter, RedisJournal, load_big
 from redflow.engines.redis.records import claim_of
+from redflow.engines.redis.replies import fault_of
 from redflow.engines.redis.runs import ClaimedRun, Lease, Settlement
 from redflow.errors import ConnectionError, RedflowError, make_error_json
 from redflow.execution.attempt import UNWIND_S, Announcer, Attempt
@@ -80,8 +81,9 @@ class Executor:
         try:
             claim = claim_of(run)
         except (ValueError, KeyError) as exc:
-            log.error("run %s fails: its record is broken: %r", run.lease.run_id, exc)
-            error = pack(make_error_json(RedflowError(f"the stored record of the run is broken: {exc!r}")).encode())
+            fault = fault_of(exc)
+            log.error("run %s fails: its record is broken: %s", run.lease.run_id, fault)
+            error = pack(make_error_json(RedflowError(f"the stored record of the run is broken: {fault}")).encode())
             self._writer.settlements.send(Settlement(run.lease, "failed", error, None, "", b"", ()))
             return
         if telemetry.anybody_listens():

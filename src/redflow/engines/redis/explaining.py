@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Final
 
 import orjson
@@ -17,7 +18,7 @@ from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.link import Reply
 from redflow.engines.redis.packing import PACKED, read_record
 from redflow.engines.redis.records import status_of
-from redflow.engines.redis.replies import as_bytes, as_int, as_list, as_text, time_or_none
+from redflow.engines.redis.replies import as_bytes, as_int, as_list, as_text, readable, reading, time_or_none
 from redflow.engines.redis.runs import SERVER_TIME
 from redflow.engines.redis.scripts import verb
 from redflow.types import RunExplanation
@@ -48,7 +49,8 @@ class Explainer:
 
     async def explain(self, run_id: str) -> RunExplanation | None:
         """Why a run is where it is; None if there is none of that id."""
-        facts = await self.facts(run_id)
+        with reading(f"run {run_id}"):
+            facts = await self.facts(run_id)
         return None if facts is None else explain(facts)
 
     async def facts(self, run_id: str) -> RunFacts | None:
@@ -137,8 +139,12 @@ def _open_step(step: StepRecord, child_status: str) -> OpenStep:
 def _live_workers(flat: list[Reply]) -> list[LiveWorker]:
     workers: list[LiveWorker] = []
     for worker, info, knows in zip(flat[::3], flat[1::3], flat[2::3], strict=True):
-        said = orjson.loads(as_bytes(info))
-        workers.append(
-            LiveWorker(as_text(worker), list(said.get("queues", [])), int(said.get("concurrency", 0)), knows == 1)
-        )
+        live = readable(f"worker {as_text(worker)}", partial(_live_worker, worker, info, knows))
+        if live is not None:
+            workers.append(live)
     return workers
+
+
+def _live_worker(worker: Reply, info: Reply, knows: Reply) -> LiveWorker:
+    said = orjson.loads(as_bytes(info))
+    return LiveWorker(as_text(worker), list(said.get("queues", [])), int(said.get("concurrency", 0)), knows == 1)

@@ -22,10 +22,10 @@ from redflow.engines.redis.records import pack_trace
 from redflow.engines.redis.replies import as_text
 from redflow.engines.redis.runs import CASCADE_CHUNK, ChildStart, Lease, RunScripts, Settlement, StepWrite
 from redflow.engines.redis.scripts import verb
-from redflow.errors import ConnectionError, LimitExceededError, UnknownWorkflowError
+from redflow.errors import ConnectionError, LimitExceededError, NotDurableError, UnknownWorkflowError
 from redflow.execution.admission import Admission, AdmissionRequest
 from redflow.execution.journal import Claim, Interruption, LeaseLost, StartRefused
-from redflow.types import ResolvedDebounce
+from redflow.types import Durability, ResolvedDebounce
 
 log = logging.getLogger("redflow")
 
@@ -33,6 +33,8 @@ OPEN_WAIT = verb("open_wait", args="now, id, fence, token, field, header, event,
 CLOSE_WAIT = verb("close_wait", args="id, field, event, correlation_key")
 
 _NOTE_DELAY_S: Final = 0.05
+_DURABLE_TRIES: Final = 5
+"""How often a write of a step is confirmed to be durable or not, before its attempt fails."""
 
 INTERRUPTIONS: Final[Mapping[str, Interruption]] = MappingProxyType({"cancel": "canceled", "timeout": "timed_out"})
 """What it means for an attempt that a script tells this reason."""
@@ -85,6 +87,18 @@ class JournalWriter:
             self._start, lambda start: len(start.order.input_json)
         )
         self.settlements: Batcher[Settlement, str] = Batcher(self._settle, _weight)
+        self._durable_records: dict[Durability, Batcher[StepWrite, tuple[str, bool]]] = {}
+
+    def durable_records(self, durability: Durability) -> Batcher[StepWrite, tuple[str, bool]]:
+        """Records steps and waits until they are safe; per step the reason, and whether that was confirmed."""
+        if durability not in self._durable_records:
+
+            async def write(writes: list[StepWrite]) -> list[tuple[str, bool]]:
+                reasons, confirmed = await self.scripts.record_durably(writes, durability)
+                return [(reasons.get(index, ""), confirmed) for index in range(len(writes))]
+
+            self._durable_records[durability] = Batcher(write, lambda step: len(step.payload))
+        return self._durable_records[durability]
 
     async def _start(self, starts: list[ChildStart]) -> list[tuple[str, str]]:
         return await self.scripts.start_children(starts, None)
@@ -160,14 +174,19 @@ class RedisJournal:
         """The server's time, epoch ms."""
         return self._writer.now_ms()
 
-    async def record(self, step: StepRecord) -> None:
+    async def record(self, step: StepRecord, durability: Durability = Durability.NONE) -> None:
         """Make a step durable, and what was noted before it."""
         if self._notes:
             self._notes.pop(step.name, None)
             for noted in self._take_notes():
                 self._send(noted)
+        packed = self._packed(step)
         try:
-            reason = await self._writer.records.submit(self._packed(step))
+            if durability is Durability.NONE:
+                reason = await self._writer.records.submit(packed)
+            else:
+                write = self._writer.durable_records(durability)
+                reason = await self._until_confirmed(step, durability, lambda: write.submit(packed))
         except ConnectionError as exc:
             log.warning("run %s is given up: %s", self._lease.run_id, exc)
             raise LeaseLost(str(exc)) from exc
@@ -175,6 +194,43 @@ class RedisJournal:
             self._writer.on_interrupt(self._lease.run_id, INTERRUPTIONS[reason])
         elif reason:
             raise LeaseLost(f"the write of step {step.name!r} was refused: {reason}")
+
+    async def prepare(self, durability: Durability) -> None:
+        """See that the server can make a step that durable."""
+        try:
+            await self._writer.scripts.connection.check_durability(durability)
+        except ConnectionError as exc:
+            raise LeaseLost(str(exc)) from exc
+
+    async def confirm(self, step: StepRecord, durability: Durability) -> None:
+        """Wait until a step that is recorded is safe, and with it all that was written before."""
+        field = FIELD_PREFIX + step.name
+        ask = self._writer.scripts.confirm_step
+        try:
+            answer = await self._until_confirmed(step, durability, lambda: ask(self._lease, field, durability))
+        except ConnectionError as exc:
+            raise LeaseLost(str(exc)) from exc
+        if answer != "ok":
+            raise LeaseLost(f"step {step.name!r} could not be confirmed: {answer}")
+
+    async def _until_confirmed(
+        self, step: StepRecord, durability: Durability, write: Callable[[], Awaitable[tuple[str, bool]]]
+    ) -> str:
+        """Write, and again until it is confirmed (that does no harm); the script's answer.
+
+        Raises:
+            NotDurableError: it was written, but not confirmed in so many tries.
+        """
+        for number in range(_DURABLE_TRIES):
+            answer, confirmed = await write()
+            if confirmed or answer not in ("", "ok", *INTERRUPTIONS):
+                return answer
+            if number == 0:
+                log.warning("run %s: step %r is not %s yet", self._lease.run_id, step.name, durability)
+        raise NotDurableError(
+            f"step {step.name!r} is recorded, but that it is {durability} was not confirmed in {_DURABLE_TRIES} tries",
+            run_id=public_run_id(self._lease.run_id),
+        )
 
     def note(self, step: StepRecord) -> None:
         """Make a step durable with the next write of this run, or in a moment by itself."""

@@ -56,6 +56,8 @@ eretentions, eseq     set     retentions in use; counter (a string): order of th
 cron:<trigger>        hash    a cron trigger: w workflow, e expression, z time zone, i input, id of the user, n next,
                               ft/fr last tick fired and its run, sc/st ticks skipped and the last, mc/mt same of missed
 crons                 zset    cron triggers by their next time
+durable               string  what is written right before a wait for a replica or the disk; TTL
+doctor                any     what try_commands tries commands on; gone when the script ends
 seq, epoch            string  counters: order within a priority; heartbeats
 turn:<duty>           string  a worker has just taken a chunk of a mass of work (promote, purge); TTL
 client:<c>, worker:<w>, timers  channels, not keys: ends of runs; bells and cancels; earliest due time
@@ -151,6 +153,11 @@ class Keys:
     def worker_channel(self, worker: str) -> str:
         """Where a worker hears its bell and cancel requests."""
         return f"{self.base}worker:{worker}"
+
+    @property
+    def durable(self) -> str:
+        """What is written right before a wait for a replica or the disk."""
+        return f"{self.base}durable"
 
     @property
     def throttled(self) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import orjson
 
-from redflow.domain.paging import LARGEST_PAGE, page_limit
+from redflow.domain.paging import LARGEST_PAGE, check_list, check_search, page_limit
 from redflow.domain.payload import unpack
 from redflow.domain.run import public_run_id, stored_run_id
 from redflow.engines.redis.connection import Connection
@@ -16,7 +17,7 @@ from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.link import Argument
 from redflow.engines.redis.packing import read_fields
 from redflow.engines.redis.records import listed_run
-from redflow.engines.redis.replies import as_int, as_list, as_text
+from redflow.engines.redis.replies import as_int, as_list, as_text, readable
 from redflow.engines.redis.scripts import verb
 from redflow.types import ALL_STATUSES, ListedRun, ListRunsParams, SearchRunsParams, SearchRunsResult
 
@@ -49,6 +50,7 @@ class Listing:
 
     async def runs(self, params: ListRunsParams) -> list[ListedRun]:
         """One page; see `RedflowClient.list_runs`."""
+        check_list(params)
         start = await self._position(params.cursor)
         if start is None:
             return []
@@ -60,9 +62,9 @@ class Listing:
             size = min(left, LARGEST_PAGE)
             entries = await self._page(indexes, start, size, newest_first)
             records = await self._records([run_id for run_id, _ in entries], LISTED_FIELDS)
-            listed += [
-                listed_run(run_id, record) for (run_id, _), record in zip(entries, records, strict=True) if record
-            ]
+            for (run_id, _), record in zip(entries, records, strict=True):
+                if record and (run := _listed(run_id, record)) is not None:
+                    listed.append(run)
             if len(entries) < size:
                 break
             start, left = Position(entries[-1][1], entries[-1][0]), left - size
@@ -70,6 +72,7 @@ class Listing:
 
     async def search(self, params: SearchRunsParams) -> SearchRunsResult:
         """Search; see `RedflowClient.search_runs`."""
+        check_search(params)
         after, before = params.created_after, params.created_before
         if after is not None and before is not None and after > before:
             return {"runs": [], "scanned": 0}
@@ -83,8 +86,10 @@ class Listing:
             scanned += 1
             size += sum(map(len, record.values()))
             last = run_id
-            if _matches(run_id, record, params):
-                found.append(listed_run(run_id, record))
+            if readable(f"run {run_id}", partial(_matches, run_id, record, params)) and (
+                run := _listed(run_id, record)
+            ):
+                found.append(run)
             if len(found) >= limit:
                 return {"runs": found, "scanned": scanned, "next_cursor": public_run_id(last)}
             if scanned >= _MOST_SCANNED or size >= _MOST_BYTES:
@@ -185,6 +190,10 @@ class Listing:
             payloads = as_list(await self._connection.read("HMGET", self._keys.big(run_id), *apart))
             record |= {n.encode(): p for n, p in zip(apart, payloads, strict=True) if isinstance(p, bytes)}
         return record
+
+
+def _listed(run_id: str, record: Record) -> ListedRun | None:
+    return readable(f"run {run_id}", partial(listed_run, run_id, record))
 
 
 def _after(start: Position, entries: Sequence[tuple[str, int]], newest_first: bool) -> list[tuple[str, int]]:

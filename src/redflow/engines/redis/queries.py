@@ -9,7 +9,7 @@ from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.packing import read_fields, read_record
 from redflow.engines.redis.records import HEADER_FIELDS, attempt_traces, run_state, step_states
-from redflow.engines.redis.replies import as_int, as_list, as_text
+from redflow.engines.redis.replies import as_int, as_list, as_text, reading
 from redflow.types import ALL_STATUSES, AttemptTrace, RunState, RunStats, StepState
 
 _STEP = FIELD_PREFIX.encode()
@@ -36,17 +36,20 @@ class Queries:
             moves_on = await self._connection.read("ZSCORE", self._keys.throttled, record[b"tl"])
             if isinstance(moves_on, bytes):
                 record[b"d"] = moves_on
-        return run_state(stored, record)
+        with reading(f"run {run_id}"):
+            return run_state(stored, record)
 
     async def steps(self, run_id: str) -> list[StepState]:
         """The steps of a run, by seq; [] if there is no such run."""
-        stored, record = await self._whole(run_id)
-        return step_states(record, stored) if record else []
+        with reading(f"run {run_id}"):
+            stored, record = await self._whole(run_id)
+            return step_states(record, stored) if record else []
 
     async def attempts(self, run_id: str) -> list[AttemptTrace]:
         """The finished attempts of a run; [] if there is no such run."""
-        stored, record = await self._whole(run_id)
-        return attempt_traces(record, stored) if record else []
+        with reading(f"run {run_id}"):
+            stored, record = await self._whole(run_id)
+            return attempt_traces(record, stored) if record else []
 
     async def stats(self) -> RunStats:
         """How many runs there are, by status."""

@@ -100,28 +100,67 @@ def listed_run(run_id: str, record: Record) -> ListedRun:
     """What `list_runs` and `search_runs` give of a run."""
     listed: ListedRun = {
         "id": public_run_id(run_id),
-        "workflow": record[b"w"].decode(),
-        "queue": record[b"q"].decode(),
+        "workflow": text_of(record, b"w"),
+        "queue": text_of(record, b"q"),
         "status": status_of(record[b"s"]),
-        "created_at": int(record[b"c"]),
-        "attempt": int(record.get(b"a", b"0")),
-        "max_attempts": int(record.get(b"m", b"3")),
+        "created_at": _number(record, b"c", run_id) or 0,
+        "attempt": _number(record, b"a", run_id) or 0,
+        "max_attempts": 3 if (most := _number(record, b"m", run_id)) is None else most,
     }
     if b"e" in record:
-        listed["error"] = stored_error(record[b"e"])
-    if b"d" in record:
-        listed["available_at"] = int(record[b"d"])
-    if b"t" in record:
-        listed["started_at"] = int(record[b"t"])
-    if b"f" in record:
-        listed["finished_at"] = int(record[b"f"])
+        listed["error"] = _error_or_remark(record[b"e"], run_id)
+    if (at := _number(record, b"d", run_id)) is not None:
+        listed["available_at"] = at
+    if (at := _number(record, b"t", run_id)) is not None:
+        listed["started_at"] = at
+    if (at := _number(record, b"f", run_id)) is not None:
+        listed["finished_at"] = at
     if b"p" in record:
-        listed["parent_run_id"] = record[b"p"].decode()
-    if b"pr" in record:
-        listed["priority"] = int(record[b"pr"])
-    if b"ta" in record:
-        listed["timeout_at"] = int(record[b"ta"])
+        listed["parent_run_id"] = text_of(record, b"p")
+    if (priority := _number(record, b"pr", run_id)) is not None:
+        listed["priority"] = priority
+    if (at := _number(record, b"ta", run_id)) is not None:
+        listed["timeout_at"] = at
     return listed
+
+
+def text_of(record: Record, field: bytes) -> str:
+    """A text of a record; what is no UTF-8 in it is replaced, and one that is missing is empty."""
+    return record.get(field, b"").decode(errors="replace")
+
+
+def _number(record: Record, field: bytes, run_id: str) -> int | None:
+    """A whole number of a record; None if it is missing, or broken, which is logged."""
+    raw = record.get(field)
+    if raw is None:
+        return None
+    try:
+        return int(raw)
+    except ValueError:
+        log.error("run %s: its field %s is broken and left out", run_id, field.decode())
+        return None
+
+
+def _json_or_none(raw: bytes | None, field: str, run_id: str) -> JsonData:
+    """A payload of a record; None for one that is broken, which is logged."""
+    try:
+        return None if raw is None else stored_json(raw)
+    except ValueError:
+        log.error("run %s: its field %s is broken and left out", run_id, field)
+        return None
+
+
+def _error_or_remark(raw: bytes, run_id: str) -> SerializedError:
+    """A stored error; one that is broken is told to be so."""
+    error: SerializedError | None
+    try:
+        error = stored_error(raw)
+    except ValueError:
+        error = None
+    if isinstance(error, dict):
+        return error
+    log.error("run %s: a stored error of it is broken", run_id)
+    return {"name": "RedflowError", "message": "the stored error is broken", "kind": "error"}
 
 
 class _Details(TypedDict):
@@ -136,15 +175,15 @@ class _Details(TypedDict):
 
 def run_state(run_id: str, record: Record) -> RunState:
     """What `get_run` gives."""
-    more: _Details = {"input": stored_json(record[b"i"])}
+    more: _Details = {"input": _json_or_none(record.get(b"i"), "i", run_id)}
     if b"o" in record:
-        more["output"] = stored_json(record[b"o"])
-    if b"cr" in record:
-        more["cancel_requested_at"] = int(record[b"cr"])
+        more["output"] = _json_or_none(record[b"o"], "o", run_id)
+    if (at := _number(record, b"cr", run_id)) is not None:
+        more["cancel_requested_at"] = at
     if b"cw" in record:
-        more["cancel_reason"] = record[b"cw"].decode()
+        more["cancel_reason"] = text_of(record, b"cw")
     if b"mi" in record:
-        more["merged_into"] = record[b"mi"].decode()
+        more["merged_into"] = text_of(record, b"mi")
     return {**listed_run(run_id, record), **more}
 
 

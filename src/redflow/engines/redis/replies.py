@@ -2,10 +2,52 @@
 
 from __future__ import annotations
 
-from typing import TypeGuard
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeGuard, TypeVar
 
 from redflow.engines.redis.link import Reply
 from redflow.errors import RedflowError
+
+T = TypeVar("T")
+
+
+log = logging.getLogger("redflow")
+
+
+class BrokenRecordError(RedflowError):
+    """What is stored is not what any version of redflow writes."""
+
+
+def fault_of(exc: BaseException) -> str:
+    """What is wrong with a record, without any of its content, which may be a payload."""
+    if isinstance(exc, UnicodeDecodeError):
+        return f"no UTF-8 at byte {exc.start} of {len(exc.object)}"
+    return f"{type(exc).__name__}: {exc}"[:300]
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turn whatever a broken record makes of its readers into one error that names it.
+
+    Raises:
+        BrokenRecordError
+    """
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError) as exc:
+        raise BrokenRecordError(f"the stored record of {what} is broken: {fault_of(exc)}") from exc
+
+
+def readable(what: str, read: Callable[[], T]) -> T | None:
+    """What is read; None for a record that is broken, which is logged: it takes no other one along."""
+    try:
+        with reading(what):
+            return read()
+    except BrokenRecordError as exc:
+        log.error("%s; it is left out", exc)
+        return None
 
 
 def as_list(reply: Reply) -> list[Reply]:

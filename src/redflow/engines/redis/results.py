@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from redflow.domain.run import stored_run_id
@@ -18,7 +19,7 @@ from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.link import Argument, Reply
 from redflow.engines.redis.packing import PACKED, read_record
 from redflow.engines.redis.records import status_of, stored_error, stored_json
-from redflow.engines.redis.replies import as_list
+from redflow.engines.redis.replies import as_list, readable, reading
 from redflow.engines.redis.signals import Signals
 from redflow.errors import QueueFullError, RedflowError
 from redflow.types import TERMINAL_STATUSES
@@ -108,14 +109,15 @@ class Results:
             return None, False
         if status.decode() not in TERMINAL_STATUSES:
             return None, True
-        payload = output if output is not None else error
-        if packed is not None and payload is None:
-            record = await read_record(self._connection, self._keys, stored)
-            if b"s" not in record:
-                return None, False
-            payload = record.get(b"o" if status == b"succeeded" else b"e")
-        end = await self._end(stored, status, payload, reason)
-        end.merged_into = merged.decode() if merged is not None else None
+        with reading(f"run {stored}"):
+            payload = output if output is not None else error
+            if packed is not None and payload is None:
+                record = await read_record(self._connection, self._keys, stored)
+                if b"s" not in record:
+                    return None, False
+                payload = record.get(b"o" if status == b"succeeded" else b"e")
+            end = await self._end(stored, status, payload, reason)
+            end.merged_into = merged.decode() if merged is not None else None
         return end, True
 
     async def _register(self, stored: str, read: Sequence[Argument]) -> Reply:
@@ -145,7 +147,7 @@ class Results:
             return
         end = None
         if payload != b"@" and status != b"canceled":
-            end = _run_end(status, payload, None)
+            end = readable(f"run {run_id.decode()}", partial(_run_end, status, payload, None))
         for future in waits:
             if not future.done():
                 future.set_result(end)

@@ -22,6 +22,7 @@ from redflow.engines.redis.replies import (
     time_or_none,
 )
 from redflow.engines.redis.scripts import verb
+from redflow.types import Durability
 
 CREATE = verb(
     "create_runs",
@@ -30,6 +31,7 @@ CREATE = verb(
 )
 CLAIM = verb("claim_runs", args="now, worker, token, lease_ms, want, retention, queue_count", item="queue")
 RECORD = verb("record_steps", item="id, fence, token, field, header, payload")
+CONFIRM = verb("confirm_step", args="id, fence, token, field")
 SETTLE = verb(
     "settle_runs",
     args="now, worker, retention, idle, queue_count",
@@ -181,6 +183,16 @@ class RunScripts:
             args += order_args(order)
         return _created(self.connection.call(CREATE, self.keys.base, args, at_once=True))
 
+    async def create_durably(
+        self, orders: Sequence[RunOrder], client_app: str | None, durability: Durability
+    ) -> tuple[list[tuple[str, str]], bool]:
+        """As `create`, and wait until they are safe; the codes and whether that was confirmed."""
+        args: list[Argument] = [self.now, client_app or ""]
+        for order in orders:
+            args += order_args(order)
+        reply, confirmed = await self.connection.call_durably(CREATE, self.keys.base, args, durability)
+        return as_pairs(reply), confirmed
+
     def claim(
         self, worker: str, token: str, lease_ms: int, want: int, queues: Sequence[str]
     ) -> Awaitable[ClaimReply | None]:
@@ -190,11 +202,19 @@ class RunScripts:
 
     def record(self, writes: Sequence[StepWrite]) -> Awaitable[dict[int, str]]:
         """Make steps durable; index -> reason for those that were not plain."""
-        args: list[Argument] = []
-        for write in writes:
-            lease = write.lease
-            args += (lease.run_id, lease.fence, lease.token, write.field, write.header, write.payload)
-        return _reasons(self.connection.call(RECORD, self.keys.base, args, at_once=True))
+        return _reasons(self.connection.call(RECORD, self.keys.base, _step_args(writes), at_once=True))
+
+    async def record_durably(self, writes: Sequence[StepWrite], durability: Durability) -> tuple[dict[int, str], bool]:
+        """As `record`, and wait until they are safe; the reasons and whether that was confirmed."""
+        args = _step_args(writes)
+        reply, confirmed = await self.connection.call_durably(RECORD, self.keys.base, args, durability)
+        return as_reasons(as_list(reply)), confirmed
+
+    async def confirm_step(self, lease: Lease, field: str, durability: Durability) -> tuple[str, bool]:
+        """Wait until a step that is recorded is safe; the script's answer, and whether that was confirmed."""
+        args = (lease.run_id, lease.fence, lease.token, field)
+        reply, confirmed = await self.connection.call_durably(CONFIRM, self.keys.base, args, durability)
+        return as_text(reply), confirmed
 
     def settle(
         self, items: Sequence[Settlement], worker: str, queues: Sequence[str], *, idle: bool
@@ -305,7 +325,9 @@ class RunScripts:
         now = self.now if reference_ms is None else reference_ms
         return as_int(await self.connection.call(PURGE, self.keys.base, (now, limit)))
 
-    async def fail_strays(self, queue: str, workflow: str, patience_ms: int, limit: int, error: bytes) -> int:
+    async def fail_strays(
+        self, queue: str | bytes, workflow: str | bytes, patience_ms: int, limit: int, error: bytes
+    ) -> int:
         """Fail runs that nobody knows any more; how many."""
         args = (self.now, queue, workflow, patience_ms, limit, error, self.retention_ms)
         return as_int(await self.connection.call(FAIL_STRAYS, self.keys.base, args))
@@ -344,6 +366,13 @@ async def _claim(reply: Awaitable[Reply], token: str) -> ClaimReply | None:
 
 async def _created(reply: Awaitable[Reply]) -> list[tuple[str, str]]:
     return as_pairs(await reply)
+
+
+def _step_args(writes: Sequence[StepWrite]) -> list[Argument]:
+    args: list[Argument] = []
+    for write in writes:
+        args += (write.lease.run_id, write.lease.fence, write.lease.token, write.field, write.header, write.payload)
+    return args
 
 
 async def _reasons(reply: Awaitable[Reply]) -> dict[int, str]:

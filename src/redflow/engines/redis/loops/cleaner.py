@@ -8,7 +8,7 @@ from typing import Final
 
 from redflow.engines.redis.events import Events
 from redflow.engines.redis.loops.pacing import Turns
-from redflow.engines.redis.replies import as_list, as_text
+from redflow.engines.redis.replies import as_bytes, as_list
 from redflow.engines.redis.runs import RunScripts
 from redflow.errors import RedflowError, UnknownWorkflowError, make_error_json
 
@@ -38,8 +38,8 @@ async def fail_unknown(scripts: RunScripts, patience_ms: int) -> int:
     failed = 0
     names = as_list(await scripts.connection.read("ZRANGE", scripts.keys.strays, 0, 49))
     for name in names:
-        length, rest = as_text(name).encode().split(b":", 1)
-        queue, workflow = rest[: int(length)].decode(), rest[int(length) + 1 :].decode()
-        error = make_error_json(UnknownWorkflowError(workflow)).encode()
+        length, rest = as_bytes(name).split(b":", 1)
+        queue, workflow = rest[: int(length)], rest[int(length) + 1 :]
+        error = make_error_json(UnknownWorkflowError(workflow.decode(errors="replace"))).encode()
         failed += await scripts.fail_strays(queue, workflow, patience_ms, _CHUNK, error)
     return failed

@@ -23,16 +23,18 @@ end
 local function purge_head(list, retention)
   local id = redis.call('LINDEX', list, 0)
   if not id then return false end
-  local r = redis.call('HMGET', base .. 'event:' .. id, 'f', 'n', 'fan', 'ik', 'k')
-  if r[1] and tonumber(r[1]) + retention > now then return false end
+  local r = redis.pcall('HMGET', base .. 'event:' .. id, 'f', 'n', 'fan', 'ik', 'k') -- a broken one blocks no other
+  local finished = tonumber(r[1] or '')
+  if finished and finished + retention > now then return false end
   redis.call('LPOP', list)
   if r[1] then
     purged = purged + 1
-    redis.call('ZREM', base .. 'eidx:' .. r[3] .. ':' .. r[2], id)
-    if r[4] then forget_pointer(id, base .. 'evkey:' .. event_place(r[2], r[4])) end
-    if r[5] then forget_pointer(id, base .. 'latest:' .. event_place(r[2], r[5])) end
+    local name = r[2] or ''
+    redis.call('ZREM', base .. 'eidx:' .. (r[3] or '') .. ':' .. name, id)
+    if r[4] then forget_pointer(id, base .. 'evkey:' .. event_place(name, r[4])) end
+    if r[5] then forget_pointer(id, base .. 'latest:' .. event_place(name, r[5])) end
     redis.call('UNLINK', base .. 'event:' .. id, base .. 'resumed:' .. id)
-    forget_name(r[2])
+    forget_name(name)
   end
   return true
 end

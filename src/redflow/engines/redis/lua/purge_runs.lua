@@ -27,9 +27,10 @@ local function purge_head(key, retention)
   if finished and finished + retention > now then return false end
   redis.call('LPOP', key)
   if r[1] then
-    local index = base .. 'idx:' .. r[2] .. ':' .. r[3]
+    local workflow = r[3] or '' -- a broken record is removed like any other
+    local index = base .. 'idx:' .. (r[2] or '') .. ':' .. workflow
     redis.call('ZREM', index, id)
-    if redis.call('EXISTS', index) == 0 then forget_workflow(r[3]) end
+    if redis.call('EXISTS', index) == 0 then forget_workflow(workflow) end
     local parent = r[4] and stored_id(r[4])
     if parent then
       for _, kind in ipairs({ 'kids:', 'reached:' }) do redis.call('SREM', base .. kind .. parent, id) end

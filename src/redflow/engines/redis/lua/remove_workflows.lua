@@ -7,6 +7,7 @@
 -- A worker counts as alive for quiet_ms after its last heartbeat, so that two services sharing an app keep each other's.
 -- include: server_now
 -- include: drop_subscription
+-- include: event_pairs
 -- include: drop_cron
 local base, app = KEYS[1], ARGV[2]
 local now, kept, removed = server_now(ARGV[1]), {}, {}
@@ -22,7 +23,7 @@ end
 
 for _, name in ipairs(redis.call('SMEMBERS', base .. 'metas')) do
   if not kept[name] and redis.call('HGET', base .. 'meta:' .. name, 'app') == app and not listed(name) then
-    for _, old in ipairs(cjson.decode(redis.call('HGET', base .. 'meta:' .. name, 'events') or '[]')) do
+    for _, old in ipairs((event_pairs(redis.call('HGET', base .. 'meta:' .. name, 'events')))) do
       drop_subscription(base, old[1], old[2])
     end
     for trigger in string.gmatch(redis.call('HGET', base .. 'meta:' .. name, 'crons') or '', '%x+') do

@@ -16,7 +16,7 @@ local function schedule(i)
   local key = base .. 'cron:' .. trigger
   local old = redis.call('HMGET', key, 'e', 'z', 'n')
   redis.call('HSET', key, 'w', workflow, 'e', ARGV[i + 1], 'z', ARGV[i + 2], 'i', ARGV[i + 3], 'id', ARGV[i + 4])
-  local stays = old[1] == ARGV[i + 1] and old[2] == ARGV[i + 2] and old[3] and old[3] ~= ''
+  local stays = old[1] == ARGV[i + 1] and old[2] == ARGV[i + 2] and tonumber(old[3] or '')
   plan_cron(base, trigger, stays and old[3] or ARGV[i + 5])
   local is_first = redis.call('ZRANGE', base .. 'crons', 0, 0)[1] == trigger
   if is_first and not stays then redis.call('PUBLISH', base .. 'timers', 'cron ' .. ARGV[i + 5]) end

@@ -6,6 +6,7 @@
 -- replies: ok | conflict, event (its subscribers have another contract; nothing was changed)
 -- contract: canonical JSON Schema, '-' for none. meta:<workflow> remembers the triggers as JSON pairs (event, trigger).
 -- include: drop_subscription
+-- include: event_pairs
 local base, workflow = KEYS[1], ARGV[1]
 local meta, wanted, pairs_of = base .. 'meta:' .. workflow, {}, {}
 for i = 2, #ARGV, 3 do
@@ -14,7 +15,7 @@ for i = 2, #ARGV, 3 do
   wanted[ARGV[i + 1] .. '\0' .. ARGV[i]] = true
   pairs_of[#pairs_of + 1] = { ARGV[i + 1], ARGV[i] }
 end
-for _, old in ipairs(cjson.decode(redis.call('HGET', meta, 'events') or '[]')) do
+for _, old in ipairs((event_pairs(redis.call('HGET', meta, 'events')))) do
   if not wanted[old[1] .. '\0' .. old[2]] then drop_subscription(base, old[1], old[2]) end
 end
 for i = 2, #ARGV, 3 do
