@@ -23,6 +23,7 @@ from redflow.errors import LimitExceededError
 from redflow.types import (
     CronTrigger,
     DefineWorkflowOptions,
+    Durability,
     EventTrigger,
     WorkflowDebounceOptions,
     WorkflowRateLimitOptions,
@@ -63,6 +64,7 @@ def test_everything_at_once() -> None:
         retries=WorkflowRetryPolicy("1s", 3, lambda ctx: True),
         priority=-100,
         timeout_ms="1.5h",
+        durability=Durability.REPLICATED,
     )
     assert check_options(options, now_ms=NOW_MS) == options
     assert all(getattr(options, f.name) is not None for f in fields(options) if f.name != "input_schema")

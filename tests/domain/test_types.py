@@ -49,6 +49,7 @@ CLASSES: dict[str, tuple[bool, dict[str, object]]] = {
             "input_schema": None,
             "priority": 0,
             "timeout_ms": None,
+            "durability": None,
         },
     ),
     "StepRunOptions": (True, {"name": REQUIRED, "timeout_ms": None}),

@@ -110,6 +110,7 @@ FAMILIES: Final = (
     _family(r"eexpiry:(\d+)", "list"),
     _family(r"eretentions", "set"),
     _family(r"eseq", "string"),
+    _family(r"durable", "string", expires=True),
     _family(r"seq", "string"),
     _family(r"epoch", "string"),
     _family(r"turn:(promote|purge)", "string", expires=True),

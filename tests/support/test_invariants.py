@@ -163,7 +163,7 @@ def test_the_families_are_those_of_the_data_model() -> None:
     [_, _, table, *_] = re.split(r"^=+ .*$", keys.__doc__ or "", flags=re.MULTILINE)
     rows = re.findall(r"^(\S.*?) +(hash|set|string|zset|list) +(.*)$", table, re.MULTILINE)
     stand_for = {"<id>": "e" * 32, "<n>": "3", "<status>": "queued", "<retention>": "7", "<w>": "w1"}
-    stand_for["<trigger>"] = "e" * 32
+    stand_for["<trigger>"], stand_for["<duty>"] = "e" * 32, "promote"
     told = set()
     for row, kind, content in rows:
         for name in row.split(", "):
