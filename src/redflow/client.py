@@ -22,10 +22,9 @@ from redflow.domain.retry import MAX_JITTER_MS, backoff_ms
 from redflow.domain.retry import is_retryable_error as is_retryable_error
 from redflow.emitting import accept_event, build_event
 from redflow.engine import Engine, RunEnd
-from redflow.engines.redis.connection import Connection
-from redflow.engines.redis.discovery import clone_of
 from redflow.engines.redis.engine import RedisEngine
-from redflow.engines.redis.keys import Keys
+from redflow.engines.redis.sharded_engine import ShardedEngine
+from redflow.engines.redis.shards import open_shards
 from redflow.engines.redis.sources import AnyRedis, EmbeddedUse, address_of, open_source
 from redflow.errors import CanceledError, RedflowError, TimeoutError
 from redflow.errors import make_error_json as make_error_json
@@ -77,6 +76,7 @@ def create_client(
     redis: AnyRedis | None = None,
     url: str | None = None,
     prefix: str | None = None,
+    shards: int | None = None,
 ) -> RedflowClient:
     """A client; opens no connection.
 
@@ -86,19 +86,23 @@ def create_client(
         url: of the server: redis://, rediss://, unix://, redis+sentinel://, redis+cluster:// or embedded://; None means
             REDIS_URL, else redis://localhost:6379.
         prefix: of all keys; None means REDFLOW_PREFIX, else "redflow:v1". Two prefixes are two worlds.
+        shards: over how many hash slots the prefix is spread, 1 to 256, the same in every program that uses it; None
+            means REDFLOW_SHARDS, else 1.
 
     Raises:
-        ValueError: the URL or the prefix is none.
+        ValueError: the URL, the prefix or the number of shards is none.
 
     Example:
         >>> client = create_client(url="redis://127.0.0.1:6379")
     """
     if redis is not None:
-        return RedflowClient(redis, config.resolve_prefix(prefix), config.resolve_app(app))
+        return RedflowClient(redis, config.resolve_prefix(prefix), config.resolve_app(app), shards=shards)
+    shards = config.shards(shards)
     source = open_source(config.redis_url(url))
-    client = RedflowClient(source.redis, config.resolve_prefix(prefix), config.resolve_app(app))
+    client = RedflowClient(source.redis, config.resolve_prefix(prefix), config.resolve_app(app), shards=shards)
     client._embedded = source.embedded
-    client.connection.address = source.address
+    for connection in client._connections:
+        connection.address = source.address
     if source.reply_timeout_s is not None:
         client.connection.limit_silence(source.reply_timeout_s)
     return client
@@ -112,6 +116,7 @@ class RedflowClient:
         prefix: of all keys.
         app: name of the application, or None.
         run_history_retention_ms: how long finished runs are kept, ms.
+        shards: over how many hash slots the prefix is spread.
     """
 
     def __init__(
@@ -120,14 +125,23 @@ class RedflowClient:
         prefix: str,
         app: str | None = None,
         run_history_retention_ms: float | None = None,
+        shards: int | None = None,
     ) -> None:
         check_prefix(prefix)
         self.redis = redis
         self.prefix = prefix
         self.app = app
         self.run_history_retention_ms = config.resolve_retention_ms(run_history_retention_ms)
-        self.connection = Connection(clone_of(redis, Keys.of(prefix).base), address_of(redis))
-        self.engine: Engine = RedisEngine(self.connection, prefix, self.run_history_retention_ms, config.local_zone)
+        self.shards = config.shards(shards)
+        self._connections, record = open_shards(redis, prefix, self.shards, address_of(redis))
+        self.connection = self._connections[0]
+        if self.shards == 1:
+            engine = RedisEngine(self.connection, prefix, self.run_history_retention_ms, config.local_zone)
+        else:
+            engine = ShardedEngine(
+                self._connections, record, prefix, self.run_history_retention_ms, config.local_zone
+            )
+        self.engine: Engine = engine
         self._embedded: EmbeddedUse | None = None
         self._registry: WorkflowRegistry | None = None
 

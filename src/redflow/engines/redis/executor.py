@@ -45,7 +45,7 @@ class Executor:
     """Runs claimed runs, each in a task of its own.
 
     Args:
-        writer: journals write through it.
+        writer_of: run id -> what its journal writes through.
         find: name -> definition, None if this worker doesn't know it.
         threads: for plain functions.
         on_free: called when a slot becomes free.
@@ -54,13 +54,13 @@ class Executor:
 
     def __init__(
         self,
-        writer: JournalWriter,
+        writer_of: Callable[[str], JournalWriter],
         find: Callable[[str], AnyWorkflow | None],
         threads: ThreadPool,
         on_free: Callable[[], None],
         on_unknown: Callable[[], Awaitable[None]],
     ) -> None:
-        self._writer = writer
+        self._writer_of = writer_of
         self._find = find
         self._threads = threads
         self._on_free = on_free
@@ -79,7 +79,7 @@ class Executor:
         except (ValueError, KeyError) as exc:
             log.error("run %s fails: its record is broken: %r", run.lease.run_id, exc)
             error = pack(make_error_json(RedflowError(f"the stored record of the run is broken: {exc!r}")).encode())
-            self._writer.settlements.send(Settlement(run.lease, "failed", error, None, "", b"", ()))
+            self._writer_of(run.lease.run_id).settlements.send(Settlement(run.lease, "failed", error, None, "", b"", ()))
             return
         _tell(telemetry.RUN_CLAIMED, claim)
         attempt: Attempt
@@ -87,7 +87,8 @@ class Executor:
         def interrupted(why: Interruption) -> None:
             self.interrupt(run.lease.run_id, why)
 
-        journal = RedisJournal(self._writer, run.lease, claim.created_at, interrupted)
+        writer = self._writer_of(run.lease.run_id)
+        journal = writer.journal(run.lease, claim.created_at, claim.queue, interrupted)
         attempt = Attempt(
             claim, journal, self._threads, lambda attempt: DurableSteps(attempt, journal), self._announcer
         )
@@ -149,10 +150,11 @@ class Executor:
 
     async def _fetch_big(self, run: ClaimedRun, attempt: Attempt) -> None:
         """Inputs and decided failures over 32 KiB lie in the run's second hash."""
+        run_id = run.lease.run_id
         if attempt.claim.input_json == b"@":
-            attempt.claim.input_json = await load_big(self._writer.scripts, run.lease.run_id, "i")
+            attempt.claim.input_json = await load_big(self._writer_of(run_id).scripts, run_id, "i")
         if attempt.claim.decided_failure == b"@":
-            attempt.claim.decided_failure = await load_big(self._writer.scripts, run.lease.run_id, "z")
+            attempt.claim.decided_failure = await load_big(self._writer_of(run_id).scripts, run_id, "z")
 
     async def _settle(self, attempt: Attempt, journal: RedisJournal, outcome: Outcome | None, run_id: str) -> None:
         attempt.settling = True

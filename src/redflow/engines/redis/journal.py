@@ -74,6 +74,12 @@ class JournalWriter:
         self.children: Batcher[ChildStart, tuple[str, str]] = Batcher(self._start)
         self.settlements: Batcher[Settlement, str] = Batcher(self._settle)
 
+    def journal(
+        self, lease: Lease, created_at: int, queue: str, on_interrupt: Callable[[Interruption], None]
+    ) -> RedisJournal:
+        """A journal for one attempt of a run of a queue."""
+        return RedisJournal(self, lease, created_at, on_interrupt)
+
     async def _start(self, starts: list[ChildStart]) -> list[tuple[str, str]]:
         return await self.scripts.start_children(starts, None)
 

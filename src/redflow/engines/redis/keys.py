@@ -1,8 +1,9 @@
 """THE data model: every key and every field of the Redis engine, in one place.
 
-All keys of a prefix share one hash tag, `<prefix>:{<h>.<k>}:`, h a hash of the prefix and k the shard: a script
-stays on one node of a Redis Cluster, and an ACL of `~<prefix>*` covers everything. The base itself, which scripts
-declare as their only key, is never written: that is why a node that hands our slot over refuses them whole.
+All keys of a prefix share one hash tag, `<prefix>:{<h>.0}:`, h a hash of the prefix: a script stays on one node of a
+Redis Cluster, and an ACL of `~<prefix>*` covers everything. The base itself, which scripts declare as their only key, is
+never written: that is why a node that hands our slot over refuses them whole. A prefix that is spread over N shards has
+a base for each, `<prefix>:{<h>.<k>/<N>}:`, k the shard; all have the keys below, and the scripts read k and N from it.
 
 ====================  ======  =====================================================================================
 key                   type    content
@@ -90,10 +91,11 @@ class Keys:
     base: str
 
     @classmethod
-    def of(cls, prefix: str, shard: int = 0) -> Keys:
-        """The keys of a prefix on one shard; a trailing colon of the prefix means nothing."""
+    def of(cls, prefix: str, shard: int = 0, shards: int = 1) -> Keys:
+        """The keys of a prefix on one of its shards; a trailing colon of the prefix means nothing."""
         plain = prefix.rstrip(":")
-        return cls(f"{plain}{':' if plain else ''}{{{prefix_tag(plain)}.{shard}}}:")
+        place = f"{shard}/{shards}" if shards > 1 else "0"
+        return cls(f"{plain}{':' if plain else ''}{{{prefix_tag(plain)}.{place}}}:")
 
     def run(self, run_id: str) -> str:
         """Record of a run."""
@@ -150,6 +152,11 @@ class Keys:
     def throttled(self) -> str:
         """Lines of throttles by the time they move on."""
         return f"{self.base}throttled"
+
+    @property
+    def shards(self) -> str:
+        """How many shards the prefix has, at the base of a prefix with one."""
+        return f"{self.base}shards"
 
     @property
     def timers_channel(self) -> str:

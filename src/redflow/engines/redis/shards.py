@@ -1,0 +1,88 @@
+"""The connections of a prefix that is spread over shards: one for all on one server, one for each node of a Cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+
+from redis.exceptions import RedisError
+
+from redflow.engines.redis.connection import Connection, OnConnect
+from redflow.engines.redis.discovery import Address, ClusterFinder, clone_of
+from redflow.engines.redis.keys import Keys
+from redflow.engines.redis.link import Reply
+from redflow.engines.redis.routes import Nodes, RoutedLink
+from redflow.engines.redis.shard_record import ShardRecord
+from redflow.engines.redis.sources import AnyRedis
+
+
+def open_shards(redis: AnyRedis, prefix: str, shards: int, address: str) -> tuple[list[Connection], ShardRecord]:
+    """The connection of each shard, all checked against what is recorded of the prefix.
+
+    Args:
+        redis: a redis-py client; ours are made like its.
+        prefix: of all keys.
+        shards: how many the prefix has.
+        address: what to call the server in messages.
+    """
+    bases = [Keys.of(prefix, shard, shards).base for shard in range(shards)]
+    finders = [clone_of(redis, base) for base in bases]
+    if shards == 1 or not isinstance(finders[0], ClusterFinder):
+        connection, record = Connection(finders[0], address), ShardRecord(prefix, shards)
+        connection.on_connect = record.check
+        return [connection] * shards, record
+
+    async def ask_where_it_is(*command: str | int) -> Reply:
+        connection = Connection(clone_of(redis, Keys.of(prefix).base), address)
+        try:
+            return await connection.read(*command)
+        finally:
+            await connection.close()
+
+    record = ShardRecord(prefix, shards, ask_where_it_is)
+    return _routed([finder for finder in finders if isinstance(finder, ClusterFinder)], address, record.check), record
+
+
+def twins(connections: Sequence[Connection]) -> list[Connection]:
+    """The same for another thread's event loop."""
+    finders = [connection.finder for connection in connections if isinstance(connection.finder, ClusterFinder)]
+    if len(connections) == 1 or not finders:
+        return [connections[0].twin()] * len(connections)
+    return _routed(finders, connections[0].address, connections[0].on_connect)
+
+
+def _routed(finders: Sequence[ClusterFinder], address: str, on_connect: OnConnect | None) -> list[Connection]:
+    nodes, connections = Nodes(), []
+    for finder in finders:
+        link = RoutedLink(finder, nodes)
+        connection = Connection(finder, address, link=link)
+        connection.on_connect = on_connect
+        link.connect = connection.connect
+        connections.append(connection)
+    return connections
+
+
+async def close_all(connections: Sequence[Connection]) -> None:
+    """Close each connection once."""
+    for connection in dict.fromkeys(connections):
+        await connection.close()
+
+
+async def by_node(connections: Sequence[Connection]) -> list[list[int]]:
+    """Which shards are on the same server at the moment; a guess where a node can't be asked."""
+    if len(set(connections)) == 1:
+        return [list(range(len(connections)))]
+
+    async def owner(connection: Connection) -> Address | None:
+        finder = connection.finder
+        assert isinstance(finder, ClusterFinder)
+        try:
+            return await finder.owner()
+        except (TimeoutError, RedisError, OSError):
+            return None
+
+    groups: defaultdict[Address | None, list[int]] = defaultdict(list)
+    for shard, address in enumerate(await asyncio.gather(*map(owner, connections))):
+        groups[address].append(shard)
+    return list(groups.values())
