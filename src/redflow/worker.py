@@ -157,6 +157,7 @@ class WorkerHandle:
             self.id,
             self.queues,
             lambda: self._claimer.wants_idle_mark(),
+            self._settling,
             self._settled,
         )
         self._executor = Executor(
@@ -274,6 +275,10 @@ class WorkerHandle:
             self._ticks.bring_forward(int(message[5:]))
         elif channel == self._engine.keys.timers_channel:
             self._due.bring_forward(int(message))
+
+    def _settling(self, run_ids: list[str]) -> None:
+        self._executor.outcomes_sent(run_ids)
+        self._claimer.slots_leaving()
 
     def _settled(self, more: bool) -> None:
         self._claimer.settled(more)

@@ -13,18 +13,25 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 BATCH_CAP: Final = 100
-_FLUSHES_IN_FLIGHT: Final = 2
+_BATCH_BYTES: Final = 1 << 20
+"""No batch grows beyond this by its payloads: a script must not stop the server for long."""
+PART: Final = 25
+"""As many leave at once, so that the server works on them while the loop goes on with what makes the others."""
+_FLUSHES_IN_FLIGHT: Final = 4
 
 
 class Batcher(Generic[Item, Result]):
     """Collects items and writes them together.
 
     Args:
-        write: writes a batch and returns one result for each item; if it raises, every item of the batch fails.
+        write: writes a batch and returns one result for each item; if it raises, every item of the batch fails. What
+            it does before it returns its awaitable is done at once.
+        weigh: bytes of an item's payload.
     """
 
-    def __init__(self, write: Callable[[list[Item]], Awaitable[list[Result]]]) -> None:
+    def __init__(self, write: Callable[[list[Item]], Awaitable[list[Result]]], weigh: Callable[[Item], int]) -> None:
         self._write = write
+        self._weigh = weigh
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
         self._planned = False
         self._flushes: set[asyncio.Task[None]] = set()
@@ -34,29 +41,42 @@ class Batcher(Generic[Item, Result]):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
         self._waiting.append((item, future))
-        if not self._planned and len(self._flushes) < _FLUSHES_IN_FLIGHT:
-            self._planned = True
-            loop.call_soon(self._start_flush)
+        if len(self._flushes) < _FLUSHES_IN_FLIGHT:
+            if len(self._waiting) >= PART:
+                self._start_flush()
+            elif not self._planned:
+                self._planned = True
+                loop.call_soon(self._flush_rest)
         return future
 
     def send(self, item: Item) -> None:
         """Write an item with the next batch; nobody waits for it."""
         self.submit(item).add_done_callback(_look_at)
 
-    def _start_flush(self) -> None:
+    def _flush_rest(self) -> None:
         self._planned = False
-        if not self._waiting or len(self._flushes) >= _FLUSHES_IN_FLIGHT:
-            return
-        batch, self._waiting = self._waiting[:BATCH_CAP], self._waiting[BATCH_CAP:]
-        task = asyncio.get_running_loop().create_task(self._flush(batch))
-        self._flushes.add(task)
-        task.add_done_callback(self._flush_done)
-        if self._waiting:
-            self._start_flush()
+        self._start_flush()
 
-    async def _flush(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+    def _start_flush(self) -> None:
+        while self._waiting and len(self._flushes) < _FLUSHES_IN_FLIGHT:
+            batch = self._next_batch()
+            task = asyncio.get_running_loop().create_task(self._finish(self._write([item for item, _ in batch]), batch))
+            self._flushes.add(task)
+            task.add_done_callback(self._flush_done)
+
+    def _next_batch(self) -> list[tuple[Item, asyncio.Future[Result]]]:
+        count = weight = 0
+        for item, _ in self._waiting[:BATCH_CAP]:
+            weight += self._weigh(item)
+            if weight > _BATCH_BYTES and count:
+                break
+            count += 1
+        batch, self._waiting = self._waiting[:count], self._waiting[count:]
+        return batch
+
+    async def _finish(self, results: Awaitable[list[Result]], batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:
-            results = await self._write([item for item, _ in batch])
+            answers = await results
         except BaseException as exc:
             for _, future in batch:
                 if not future.done():
@@ -64,7 +84,7 @@ class Batcher(Generic[Item, Result]):
             if not isinstance(exc, Exception):
                 raise
             return
-        for (_, future), result in zip(batch, results, strict=True):
+        for (_, future), result in zip(batch, answers, strict=True):
             if not future.done():
                 future.set_result(result)
 

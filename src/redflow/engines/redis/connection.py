@@ -145,14 +145,15 @@ class Connection:
         if isinstance(self._new_connection, ClusterFinder | SentinelFinder) and facts.get(b"role") == b"replica":
             raise RedisConnectionError("the server that was named as the master is a replica")
 
-    async def call(
+    def call(
         self,
         script: Script,
         base: str | Sequence[str],
         args: Sequence[Argument] = (),
         *,
         patience_s: float | None = None,
-    ) -> Reply:
+        at_once: bool = False,
+    ) -> Awaitable[Reply]:
         """Run a verb.
 
         Args:
@@ -160,6 +161,7 @@ class Connection:
             base: the keys' base, the only declared key; or the keys, for scripts that declare them all.
             args: its arguments, flat.
             patience_s: how long to repeat while the server is out of reach; None means the connection's own.
+            at_once: send it before this returns, not when the loop has gone round.
 
         Raises:
             ConnectionError: not reached in time; the verb may or may not have been applied.
@@ -167,14 +169,19 @@ class Connection:
             RedflowError: the server refused the verb.
         """
         keys = (base,) if isinstance(base, str) else base
+        under_way: asyncio.Future[Reply] | None = None
+        if at_once and not isinstance(self._new_connection, SentinelFinder):
+            under_way = self._link.send_now("EVALSHA", script.sha, len(keys), *keys, *args)
 
         async def once() -> Reply:
+            nonlocal under_way
+            first, under_way = under_way, None
             try:
-                return await self._link.send("EVALSHA", script.sha, len(keys), *keys, *args)
+                return await (first or self._link.send("EVALSHA", script.sha, len(keys), *keys, *args))
             except NoScriptError:
                 return await self._link.send("EVAL", script.source, len(keys), *keys, *args)
 
-        return await self._repeat(once, script.name, patience_s)
+        return self._repeat(once, script.name, patience_s)
 
     async def read(self, *args: Argument, patience_s: float | None = None) -> Reply:
         """Run a plain command that changes nothing, or that may be repeated."""

@@ -11,7 +11,7 @@ from redflow.domain.names import near_names
 from redflow.domain.run import RunOrder, public_run_id, stored_run_id
 from redflow.engine import Emitted, EventOrder, RunEnd
 from redflow.engines.redis.admission import create_debounced
-from redflow.engines.redis.batch import BATCH_CAP
+from redflow.engines.redis.batch import BATCH_CAP, Batcher
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.crons import Crons
 from redflow.engines.redis.definitions import Definitions
@@ -73,11 +73,12 @@ class RedisEngine:
         self._listing = Listing(connection, self.keys)
         self._results = Results(connection, self.keys)
         self._resets = Resets(connection, self.keys)
+        self._creations: dict[str | None, Batcher[RunOrder, tuple[str, str]]] = {}
 
     async def start_run(self, order: RunOrder, app: str | None, debounce: ResolvedDebounce | None = None) -> str:
         """See `Engine.start_run`."""
         if debounce is None:
-            [(code, run_id)] = await self.scripts.create([order], app)
+            code, run_id = await self._creations_of(app).submit(order)
         else:
             code, run_id = await create_debounced(self.scripts, order, app, debounce)
         if code == "unknown_workflow":
@@ -85,6 +86,14 @@ class RedisEngine:
                 order.workflow, near_names=near_names(order.workflow, await self.definitions.names())
             )
         return public_run_id(run_id)
+
+    def _creations_of(self, app: str | None) -> Batcher[RunOrder, tuple[str, str]]:
+        """Starts that coroutines of an app make at the same time travel together."""
+        if app not in self._creations:
+            self._creations[app] = Batcher(
+                lambda orders: self.scripts.create(orders, app), lambda order: len(order.input_json)
+            )
+        return self._creations[app]
 
     async def start_runs(self, orders: Sequence[RunOrder], app: str | None) -> list[str | RedflowError]:
         """See `Engine.start_runs`."""

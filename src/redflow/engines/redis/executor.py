@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from redflow import telemetry
@@ -67,6 +67,8 @@ class Executor:
         self._on_unknown = on_unknown
         self._announcer = Announcer()
         self.held: dict[str, Held] = {}
+        self.leaving: set[str] = set()
+        """Those of them that are over: their outcome was sent, Redis has yet to confirm it."""
         self.given_up: list[Lease] = []
         """Leases that were lost here; what of them is still ours goes back when the server is in reach again."""
         self.progress = 0
@@ -95,7 +97,12 @@ class Executor:
         task = asyncio.get_running_loop().create_task(self._execute(run, attempt, journal))
         attempt.task = task
         attempt.on_interrupt = lambda: self._give_time_to_unwind(run.lease.run_id)
+        self.leaving.discard(run.lease.run_id)  # it may be back before its last attempt has heard that it is over
         self.held[run.lease.run_id] = Held(run.lease, attempt, journal, task)
+
+    def outcomes_sent(self, run_ids: Iterable[str]) -> None:
+        """The outcomes of these runs are on their way: Redis will have free slots for what it is asked next."""
+        self.leaving.update(run_id for run_id in run_ids if run_id in self.held)
 
     def interrupt(self, run_id: str, why: Interruption) -> None:
         """Interrupt a run if it is held here."""
@@ -181,6 +188,7 @@ class Executor:
             held = self.held.get(run_id)
             if held is not None and held.attempt is attempt:
                 del self.held[run_id]
+                self.leaving.discard(run_id)
             attempt.release()
             self.progress += 1
             self._on_free()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -50,6 +50,7 @@ class JournalWriter:
         worker: id of the worker.
         queues: the queues it serves.
         wants_idle_mark: asked at each settle: shall the script mark this worker idle if nothing is ready?
+        on_settling: told the runs whose outcomes have just been sent.
         on_settled: told after each settle whether a queue has a ready run.
     """
 
@@ -61,6 +62,7 @@ class JournalWriter:
         worker: str,
         queues: list[str],
         wants_idle_mark: IdleMark,
+        on_settling: Callable[[list[str]], None],
         on_settled: Callable[[bool], None],
     ) -> None:
         self.scripts = scripts
@@ -69,10 +71,13 @@ class JournalWriter:
         self._worker = worker
         self._queues = queues
         self._wants_idle_mark = wants_idle_mark
+        self._on_settling = on_settling
         self._on_settled = on_settled
-        self.records: Batcher[StepWrite, str] = Batcher(self._record)
-        self.children: Batcher[ChildStart, tuple[str, str]] = Batcher(self._start)
-        self.settlements: Batcher[Settlement, str] = Batcher(self._settle)
+        self.records: Batcher[StepWrite, str] = Batcher(self._record, lambda step: len(step.payload))
+        self.children: Batcher[ChildStart, tuple[str, str]] = Batcher(
+            self._start, lambda start: len(start.order.input_json)
+        )
+        self.settlements: Batcher[Settlement, str] = Batcher(self._settle, _weight)
 
     def journal(
         self, lease: Lease, created_at: int, queue: str, on_interrupt: Callable[[Interruption], None]
@@ -83,18 +88,32 @@ class JournalWriter:
     async def _start(self, starts: list[ChildStart]) -> list[tuple[str, str]]:
         return await self.scripts.start_children(starts, None)
 
-    async def _record(self, writes: list[StepWrite]) -> list[str]:
-        reasons = await self.scripts.record(writes)
-        return [reasons.get(index, "") for index in range(len(writes))]
+    def _record(self, writes: list[StepWrite]) -> Awaitable[list[str]]:
+        return _of_each(len(writes), self.scripts.record(writes))
 
-    async def _settle(self, items: list[Settlement]) -> list[str]:
-        more, reasons = await self.scripts.settle(items, self._worker, self._queues, idle=self._wants_idle_mark())
+    def _settle(self, items: list[Settlement]) -> Awaitable[list[str]]:
+        reply = self.scripts.settle(items, self._worker, self._queues, idle=self._wants_idle_mark())
+        self._on_settling([item.lease.run_id for item in items])
+        return _of_each(len(items), self._settled(reply))
+
+    async def _settled(self, reply: Awaitable[tuple[bool, dict[int, str]]]) -> dict[int, str]:
+        more, reasons = await reply
         self._on_settled(more)
-        return [reasons.get(index, "") for index in range(len(items))]
+        return reasons
 
     def claim_was_taken_back(self) -> None:
         """A run left its slot without a settle: others may be ready for it."""
         self._on_settled(True)
+
+
+def _weight(item: Settlement) -> int:
+    return len(item.payload) + len(item.trace) + sum(len(step.payload) for step in item.steps)
+
+
+async def _of_each(count: int, reply: Awaitable[dict[int, str]]) -> list[str]:
+    """The reason for each item of a batch; '' for most."""
+    reasons = await reply
+    return [reasons.get(index, "") for index in range(count)]
 
 
 class RedisJournal:

@@ -48,6 +48,7 @@ class Link:
         self._pending: deque[asyncio.Future[Reply]] = deque()
         self._outbox: list[tuple[bytes, asyncio.Future[Reply]]] = []
         self._writer: asyncio.Task[None] | None = None
+        self._sending = False
         self._reader: asyncio.Task[None] | None = None
         self._watchdog: asyncio.TimerHandle | None = None
         self._replies_seen = 0
@@ -62,15 +63,34 @@ class Link:
             LinkLost: see the module's text.
             redis.exceptions.ResponseError: the server refused the command.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Reply] = loop.create_future()
+        future = self._queue(args)
+        self._wake_writer()
+        return future
+
+    def send_now(self, *args: Argument) -> asyncio.Future[Reply]:
+        """As `send`, but the command leaves before this returns, with all that is queued, if the connection stands.
+
+        So the server works on it while this turn of the loop goes on.
+        """
+        future = self._queue(args)
+        stream = None if self._connection is None or self._sending else self._connection._writer
+        if stream is None or stream.transport.is_closing() or stream.transport.get_write_buffer_size():
+            self._wake_writer()  # there is no connection, or its buffer is full
+        else:
+            stream.writelines(self._take_outbox())
+        return future
+
+    def _queue(self, args: Sequence[Argument]) -> asyncio.Future[Reply]:
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         if self._closed:
             future.set_exception(LinkLost("the client is closed", sent=False))
-            return future
-        self._outbox.append((_pack(args), future))
-        if self._writer is None:
-            self._writer = loop.create_task(self._write_outbox())
+        else:
+            self._outbox.append((_pack(args), future))
         return future
+
+    def _wake_writer(self) -> None:
+        if self._writer is None and self._outbox:
+            self._writer = asyncio.get_running_loop().create_task(self._write_outbox())
 
     @property
     def closed(self) -> bool:
@@ -114,17 +134,24 @@ class Link:
                 except Exception as exc:  # whatever it is (a server too old, say), those who wait must hear of it
                     self._fail_outbox(exc)
                     return
-                batch, self._outbox = self._outbox, []
-                self._pending.extend(future for _, future in batch)
-                self._watch()
+                self._sending = True
                 try:
-                    await connection.send_packed_command([packed for packed, _ in batch], check_health=False)
+                    await connection.send_packed_command(self._take_outbox(), check_health=False)
                 except (RedisError, OSError) as exc:
                     await self._drop(f"sending failed: {exc}")
+                finally:
+                    self._sending = False
         finally:
             self._writer = None
             if self._closed:
                 self._fail_outbox(LinkLost("the client is closed", sent=False))
+
+    def _take_outbox(self) -> list[bytes]:
+        """What is queued, packed; from now on its replies are owed."""
+        batch, self._outbox = self._outbox, []
+        self._pending.extend(future for _, future in batch)
+        self._watch()
+        return [packed for packed, _ in batch]
 
     async def _open(self) -> AbstractConnection:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 
 from redflow.domain.payload import pack
@@ -162,13 +162,12 @@ class RunScripts:
         """The same scripts over another connection."""
         return RunScripts(connection, self.keys, self.retention_ms, self.now)
 
-    async def create(self, orders: Sequence[RunOrder], client_app: str | None) -> list[tuple[str, str]]:
+    def create(self, orders: Sequence[RunOrder], client_app: str | None) -> Awaitable[list[tuple[str, str]]]:
         """Accept runs; per order (code, stored run id), see the script."""
         args: list[Argument] = [self.now, client_app or ""]
         for order in orders:
             args += order_args(order)
-        flat = as_list(await self.connection.call(CREATE, self.keys.base, args))
-        return [(as_text(code), as_text(run_id)) for code, run_id in zip(flat[::2], flat[1::2], strict=True)]
+        return _created(self.connection.call(CREATE, self.keys.base, args, at_once=True))
 
     async def claim(
         self, worker: str, token: str, lease_ms: int, want: int, queues: Sequence[str]
@@ -183,16 +182,16 @@ class RunScripts:
             as_int(now), time_or_none(due), time_or_none(lease), more == 1, [_claimed(run, token) for run in runs]
         )
 
-    async def record(self, writes: Sequence[StepWrite]) -> dict[int, str]:
+    def record(self, writes: Sequence[StepWrite]) -> Awaitable[dict[int, str]]:
         """Make steps durable; index -> reason for those that were not plain."""
         args: list[Argument] = []
         for write in writes:
             args += (write.lease.run_id, write.lease.fence, write.lease.token, write.field, write.header, write.payload)
-        return as_reasons(as_list(await self.connection.call(RECORD, self.keys.base, args)))
+        return _reasons(self.connection.call(RECORD, self.keys.base, args, at_once=True))
 
-    async def settle(
+    def settle(
         self, items: Sequence[Settlement], worker: str, queues: Sequence[str], *, idle: bool
-    ) -> tuple[bool, dict[int, str]]:
+    ) -> Awaitable[tuple[bool, dict[int, str]]]:
         """End attempts; whether a queue of the worker has a ready run, and index -> reason."""
         args: list[Argument] = [self.now, worker, self.retention_ms, "1" if idle else "", len(queues), *queues]
         for item in items:
@@ -211,8 +210,7 @@ class RunScripts:
             for step in item.steps:
                 args += (step.field, step.header, step.payload)
             args += item.waits
-        more, *flat = as_list(await self.connection.call(SETTLE, self.keys.base, args))
-        return more == 1, as_reasons(flat)
+        return _settled(self.connection.call(SETTLE, self.keys.base, args, at_once=True))
 
     async def decide_failure(self, lease: Lease, error_json: bytes) -> str:
         """Record that a run fails before its on_failure is called; the script's answer."""
@@ -325,6 +323,20 @@ def order_args(order: RunOrder) -> tuple[Argument, ...]:
         "" if order.run_timeout_ms is None else order.run_timeout_ms,
         order.parent_run_id or "",
     )
+
+
+async def _created(reply: Awaitable[Reply]) -> list[tuple[str, str]]:
+    flat = as_list(await reply)
+    return [(as_text(code), as_text(run_id)) for code, run_id in zip(flat[::2], flat[1::2], strict=True)]
+
+
+async def _reasons(reply: Awaitable[Reply]) -> dict[int, str]:
+    return as_reasons(as_list(await reply))
+
+
+async def _settled(reply: Awaitable[Reply]) -> tuple[bool, dict[int, str]]:
+    more, *flat = as_list(await reply)
+    return more == 1, as_reasons(flat)
 
 
 def _chunks(leases: Sequence[Lease]) -> list[Sequence[Lease]]:

@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from redflow.engines.redis.batch import PART
 from redflow.engines.redis.clock import ServerClock
 from redflow.engines.redis.executor import Executor, monotonic
 from redflow.engines.redis.loops.deadlines import Deadline
@@ -23,9 +24,12 @@ from redflow.execution.threads import ThreadPool
 log = logging.getLogger("redflow")
 
 _CLAIM_CAP: Final = 100
+"""Most runs of one claim; a quarter of the slots where that is less, so that Redis is claiming while others work."""
 _LAST_CLAIM_S: Final = 2.0
 _GATHER_S: Final = 0.002
 """How long freed slots may gather before a claim, so that a busy worker claims for several at once."""
+_SHARE: Final = 10
+"""A busy worker claims when a tenth of its slots are free: often enough that Redis and worker both have work."""
 
 
 class Claimer:
@@ -79,6 +83,9 @@ class Claimer:
         self._flight: asyncio.Task[None] | None = None
         self._passing: asyncio.Task[None] | None = None
         self._warned_stuck = False
+        self._saw_more = False
+        self._least = max(1, concurrency // _SHARE)
+        self._most = min(_CLAIM_CAP, max(PART, concurrency // 4))
 
     # -- what it is told ----------------------------------------------------------------------------------------
 
@@ -88,6 +95,16 @@ class Claimer:
         self._wake.set()
         if self.room() <= 0 and not self._in_flight:
             self._passing = asyncio.get_running_loop().create_task(self._pass_bell())
+
+    def slots_leaving(self) -> None:
+        """Outcomes are on their way: a claim that follows at their heels saves a wait for the reply.
+
+        Redis gets them in this order, so it never sees more runs here than there are slots. Made where the last
+        settle saw more ready runs, so that it costs nothing where there are none.
+        """
+        if self._saw_more and not self._in_flight and self.room() >= self._least:
+            self._more = True
+            self._wake.set()
 
     def slot_freed(self) -> None:
         """A run left its slot."""
@@ -99,6 +116,7 @@ class Claimer:
 
     def settled(self, more: bool) -> None:
         """What a settle saw in the queues."""
+        self._saw_more = more
         if more:
             self._more = True
             self._wake.set()
@@ -106,7 +124,7 @@ class Claimer:
             self._marked_idle = True
 
     def room(self) -> int:
-        """Free slots; none while every thread is stuck."""
+        """Free slots, those included whose outcome was sent; none while every thread is stuck."""
         if self._threads.exhausted:
             if not self._warned_stuck:
                 self._warned_stuck = True
@@ -115,7 +133,7 @@ class Claimer:
                     self._threads.size,
                 )
             return 0
-        return self._concurrency - len(self._executor.held)
+        return self._concurrency - len(self._executor.held) + len(self._executor.leaving)
 
     # -- the loop -----------------------------------------------------------------------------------------------
 
@@ -126,11 +144,11 @@ class Claimer:
             room = self.room()
             if room <= 0 or not (self._more or due_for_check):
                 continue
-            if room < max(1, self._concurrency // 4) and self._executor.held:
+            if room < self._least and self._executor.held:
                 await asyncio.sleep(_GATHER_S)
                 room = self.room()
             # Shielded: a claim whose reply nobody reads would leave its runs to their lease.
-            self._flight = asyncio.get_running_loop().create_task(self._claim(min(room, _CLAIM_CAP)))
+            self._flight = asyncio.get_running_loop().create_task(self._claim(min(room, self._most)))
             await asyncio.shield(self._flight)
 
     async def end(self) -> None:
@@ -165,7 +183,7 @@ class Claimer:
                 return
             self._due.set(reply.next_due, asked_at)
             self._lease.set(reply.next_lease, asked_at)
-            self._take(reply, want, sent_at)
+            await self._take(reply, want, sent_at)
         except RedflowError as exc:
             log.warning("claiming failed: %s", exc)
             self._more = True
@@ -173,15 +191,17 @@ class Claimer:
         finally:
             self._in_flight = False
 
-    def _take(self, reply: ClaimReply, want: int, sent_at: float) -> None:
+    async def _take(self, reply: ClaimReply, want: int, sent_at: float) -> None:
         self._clock.observe(reply.now)
         self._executor.progress += 1  # whoever is answered isn't asleep: the watchdog needn't ask Redis about it
         self._marked_idle = len(reply.runs) < want and not reply.more
         if reply.more:
             self._more = True
-        for run in reply.runs:
+        for number, run in enumerate(reply.runs, 1):
             run.lease.good_until = sent_at + self._lease_ms / 1000
             self._executor.start(run)
+            if number % PART == 0:
+                await asyncio.sleep(0)  # the first ones send their steps while the others are made
         if len(reply.runs) == want and self.room() > 0:
             self._more = True  # the claim was cut short by its own limit, not by the end of the queue
 
