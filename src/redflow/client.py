@@ -138,9 +138,7 @@ class RedflowClient:
         if self.shards == 1:
             engine = RedisEngine(self.connection, prefix, self.run_history_retention_ms, config.local_zone)
         else:
-            engine = ShardedEngine(
-                self._connections, record, prefix, self.run_history_retention_ms, config.local_zone
-            )
+            engine = ShardedEngine(self._connections, record, prefix, self.run_history_retention_ms, config.local_zone)
         self.engine: Engine = engine
         self._embedded: EmbeddedUse | None = None
         self._registry: WorkflowRegistry | None = None

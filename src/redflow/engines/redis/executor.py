@@ -81,7 +81,9 @@ class Executor:
         except (ValueError, KeyError) as exc:
             log.error("run %s fails: its record is broken: %r", run.lease.run_id, exc)
             error = pack(make_error_json(RedflowError(f"the stored record of the run is broken: {exc!r}")).encode())
-            self._writer_of(run.lease.run_id).settlements.send(Settlement(run.lease, "failed", error, None, "", b"", ()))
+            self._writer_of(run.lease.run_id).settlements.send(
+                Settlement(run.lease, "failed", error, None, "", b"", ())
+            )
             return
         _tell(telemetry.RUN_CLAIMED, claim)
         attempt: Attempt

@@ -1,9 +1,9 @@
 """THE data model: every key and every field of the Redis engine, in one place.
 
 All keys of a prefix share one hash tag, `<prefix>:{<h>.0}:`, h a hash of the prefix: a script stays on one node of a
-Redis Cluster, and an ACL of `~<prefix>*` covers everything. The base itself, which scripts declare as their only key, is
-never written: that is why a node that hands our slot over refuses them whole. A prefix that is spread over N shards has
-a base for each, `<prefix>:{<h>.<k>/<N>}:`, k the shard; all have the keys below, and the scripts read k and N from it.
+Redis Cluster, and an ACL of `~<prefix>*` covers everything. The base itself, which scripts declare as their only key,
+is never written: that is why a node that hands our slot over refuses them whole. A prefix that is spread over N shards
+has a base for each, `<prefix>:{<h>.<k>/<N>}:`, k the shard; all have the keys below, scripts read k and N from it.
 
 ====================  ======  =====================================================================================
 key                   type    content
@@ -96,6 +96,12 @@ class Keys:
         plain = prefix.rstrip(":")
         place = f"{shard}/{shards}" if shards > 1 else "0"
         return cls(f"{plain}{':' if plain else ''}{{{prefix_tag(plain)}.{place}}}:")
+
+    @property
+    def shard(self) -> int:
+        """Which shard these are of."""
+        place = self.base.rpartition(".")[2].partition("}")[0]
+        return int(place.partition("/")[0])
 
     def run(self, run_id: str) -> str:
         """Record of a run."""

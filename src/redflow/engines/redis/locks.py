@@ -60,6 +60,6 @@ class Locks:
             its = self._shards[shard_of_run(run_id)]
             status, mutex = as_list(await its.connection.read("HMGET", its.keys.run(run_id), "s", "mk"))
             over = status is None or as_text(status) in TERMINAL_STATUSES
-            if over or (status != b"running" and mutex != key):
-                if await self.release(run_id, name, as_text(number)):
-                    log.warning("the mutex %r was still held for run %s, which has left it", name, run_id)
+            held = not over and (status == b"running" or mutex == key)
+            if not held and await self.release(run_id, name, as_text(number)):
+                log.warning("the mutex %r was still held for run %s, which has left it", name, run_id)

@@ -54,7 +54,8 @@ class Entry:
     def of(cls, reply: Reply) -> Entry:
         """An entry as `take_outgoing` answers it."""
         text, *told = map(as_bytes, as_list(reply))
-        return cls(text, *text.split(b" ", 3), told)
+        kind, source, target, rest = text.split(b" ", 3)
+        return cls(text, kind, source, target, rest, told)
 
 
 class Outgoing:
@@ -97,9 +98,7 @@ class Outgoing:
             _count, cascade = await self._shards[shard].cancel_children(BATCH_CAP)
         await self.try_to_deliver(shard)
 
-    async def _take(
-        self, shard: int, acks: Sequence[tuple[bytes, bytes]]
-    ) -> tuple[Sequence[Entry], int | None, bool]:
+    async def _take(self, shard: int, acks: Sequence[tuple[bytes, bytes]]) -> tuple[Sequence[Entry], int | None, bool]:
         scripts = self._shards[shard]
         args: list[Argument] = [scripts.now, BATCH_CAP, LEASE_MS, len(acks)]
         for ack in acks:

@@ -73,6 +73,11 @@ class RoutedLink:
             self._finding = loop.create_task(self._find())
         return future
 
+    def send_now(self, *args: Argument) -> asyncio.Future[Reply]:
+        """As `send`, but the command leaves before this returns, if the way is known."""
+        node = self._node
+        return node.send_now(*args) if node is not None and node.in_use and self._finding is None else self.send(*args)
+
     @property
     def closed(self) -> bool:
         """Whether it was closed for good."""

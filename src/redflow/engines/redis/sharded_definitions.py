@@ -1,4 +1,4 @@
-"""The registry of a prefix of several shards: at home, and each workflow's metadata and crons where its runs live, too."""
+"""The registry of a prefix of several shards: at home, and each workflow's metadata and crons where its runs live."""
 
 from __future__ import annotations
 

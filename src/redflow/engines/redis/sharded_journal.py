@@ -33,12 +33,8 @@ START_AWAY = verb(
     args="now, client_app, awaiter, depth, id, workflow, queue, max_attempts, input, run_at, key, ttl, priority, "
     "run_timeout, parent",
 )
-ATTACH_CHILD = verb(
-    "attach_child", args="parent, fence, token, field, header, generation, awaited, child, kind"
-)
-REGISTER_WAIT = verb(
-    "register_wait", args="now, run, field, event, correlation_key, deadline, created, received"
-)
+ATTACH_CHILD = verb("attach_child", args="parent, fence, token, field, header, generation, awaited, child, kind")
+REGISTER_WAIT = verb("register_wait", args="now, run, field, event, correlation_key, deadline, created, received")
 ATTACH_WAIT = verb("attach_wait", args="id, fence, token, field, header, event, correlation_key, deadline")
 DROP_WAIT = verb("drop_wait", args="run, field, event, correlation_key")
 NOTE_LOCK = verb("note_lock", args="now, id, fence, token, first, mutex, number, granted")
@@ -65,9 +61,10 @@ class ShardedWriter(JournalWriter):
         worker: str,
         queues: list[str],
         wants_idle_mark: IdleMark,
+        on_settling: Callable[[list[str]], None],
         on_settled: Callable[[bool], None],
     ) -> None:
-        super().__init__(shards[shard], events, clock, worker, queues, wants_idle_mark, on_settled)
+        super().__init__(shards[shard], events, clock, worker, queues, wants_idle_mark, on_settling, on_settled)
         self.shards = shards
         self.outgoing = outgoing
         self.shard = shard

@@ -72,7 +72,9 @@ class ShardedListing(Listing):
 
     async def _times(self, run_ids: Sequence[str]) -> list[Reply]:
         places = [self._places[shard_of_run(run_id)] for run_id in run_ids]
-        return list(await asyncio.gather(*(c.read("HGET", k.run(r), "c") for (c, k), r in zip(places, run_ids, strict=True))))
+        return list(
+            await asyncio.gather(*(c.read("HGET", k.run(r), "c") for (c, k), r in zip(places, run_ids, strict=True)))
+        )
 
 
 class ShardedResults(Results):

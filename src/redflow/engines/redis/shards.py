@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from redis.exceptions import RedisError
 
@@ -14,6 +14,7 @@ from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.link import Reply
 from redflow.engines.redis.routes import Nodes, RoutedLink
 from redflow.engines.redis.shard_record import ShardRecord
+from redflow.engines.redis.signals import OnMessage, Signals
 from redflow.engines.redis.sources import AnyRedis
 
 
@@ -86,3 +87,43 @@ async def by_node(connections: Sequence[Connection]) -> list[list[int]]:
     for shard, address in enumerate(await asyncio.gather(*map(owner, connections))):
         groups[address].append(shard)
     return list(groups.values())
+
+
+class SignalsOfAll:
+    """What is heard of all shards: over one subscription, or one at each node of a Cluster.
+
+    A script learns of a PUBLISH only how many heard it at its own node; so it is there that we must listen.
+
+    Args:
+        connections: to each shard.
+        channels: what to hear, and of which shard it is.
+        on_message, on_gap: see `Signals`.
+    """
+
+    def __init__(
+        self,
+        connections: Sequence[Connection],
+        channels: Mapping[str, int],
+        on_message: OnMessage,
+        on_gap: Callable[[], None],
+    ) -> None:
+        self._connections = connections
+        self._channels = channels
+        self._on_message = on_message
+        self._on_gap = on_gap
+        self._signals: list[Signals] = []
+
+    async def open(self) -> None:
+        """Start listening; returns when all subscriptions stand.
+
+        Raises:
+            ConnectionError: a server can't be reached in time.
+        """
+        for shards in await by_node(self._connections):
+            channels = [channel for channel, shard in self._channels.items() if shard in shards]
+            self._signals.append(Signals(self._connections[shards[0]], channels, self._on_message, self._on_gap))
+        await asyncio.gather(*(signals.open() for signals in self._signals))
+
+    async def close(self) -> None:
+        """Stop listening."""
+        await asyncio.gather(*(signals.close() for signals in self._signals))

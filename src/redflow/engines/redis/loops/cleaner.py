@@ -18,15 +18,15 @@ STRAY_PATIENCE_MS: Final = 600_000
 """How long a run whose workflow nobody knows is kept for a worker that does, ms (spec 6.1)."""
 
 
-async def clean_up(scripts: RunScripts, events: Events, every_s: float) -> None:
-    """Clean up at once and then at each interval, for ever."""
+async def clean_up(scripts: RunScripts, events: Events | None, every_s: float) -> None:
+    """Clean up at once and then at each interval, for ever; events are at home only."""
     while True:
         try:
             purged = _CHUNK
             while purged == _CHUNK:
                 purged = await scripts.purge(None, _CHUNK)
-            purged = _CHUNK
-            while purged == _CHUNK:
+            purged = 0 if events is None else _CHUNK
+            while events is not None and purged == _CHUNK:
                 purged = await events.purge(None, _CHUNK)
             await fail_unknown(scripts, STRAY_PATIENCE_MS)
         except RedflowError as exc:

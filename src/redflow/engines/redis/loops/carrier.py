@@ -1,0 +1,83 @@
+"""Brings entries from shard to shard, and looks after what no worker of a shard would see."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from redflow.engines.redis.definitions import QUIET_MS
+from redflow.engines.redis.link import Argument
+from redflow.engines.redis.loops.registrar import UNREGISTER_WORKER
+from redflow.engines.redis.outgoing import Outgoing
+from redflow.engines.redis.replies import as_int
+from redflow.engines.redis.runs import SERVER_TIME, RunScripts
+from redflow.errors import RedflowError
+
+log = logging.getLogger("redflow")
+
+CHECK_EVERY_S: Final = 3.0
+"""How late an entry is found whose ring was lost, and a lock is audited."""
+STRAYS_EVERY_S: Final = 30.0
+
+
+class Carrier:
+    """Delivers the entries of one shard, when it is rung and now and then by itself.
+
+    Args:
+        outgoing: what crosses shards.
+        shard: whose entries it brings away.
+    """
+
+    def __init__(self, outgoing: Outgoing, shard: int) -> None:
+        self._outgoing = outgoing
+        self._shard = shard
+        self._rung = asyncio.Event()
+
+    def ring(self) -> None:
+        """There is an entry."""
+        self._rung.set()
+
+    async def run(self) -> None:
+        """Deliver for ever."""
+        while True:
+            try:
+                async with asyncio.timeout(CHECK_EVERY_S):
+                    await self._rung.wait()
+            except TimeoutError:
+                pass
+            self._rung.clear()
+            try:
+                await self._outgoing.deliver(self._shard)
+            except RedflowError as exc:
+                log.warning("the entries of shard %d could not be taken: %s", self._shard, exc)
+                await asyncio.sleep(0.5)
+
+
+async def look_for_strays(
+    shards: Sequence[RunScripts],
+    serves: Callable[[int], bool],
+    worker: str,
+    queues: Sequence[str],
+    register: Callable[[int], Awaitable[None]],
+    lease_ms: int,
+) -> None:
+    """For ever: have runs set aside that are ready in our queues on shards where no workflow of ours lives.
+
+    Their workflow is unknown here; if it is so everywhere, they are to fail, as on a prefix of one shard.
+    """
+    while True:
+        await asyncio.sleep(STRAYS_EVERY_S)
+        for shard, scripts in enumerate(shards):
+            if serves(shard) or not queues:
+                continue
+            try:
+                ready = [f"{scripts.keys.base}ready:{queue}" for queue in queues]
+                if as_int(await scripts.connection.read("EXISTS", *ready)):
+                    await register(shard)
+                    await scripts.claim(worker, f"{worker}.strays", lease_ms, 1, queues)
+                    goodbye: tuple[Argument, ...] = (SERVER_TIME, worker, QUIET_MS, *queues)
+                    await scripts.connection.call(UNREGISTER_WORKER, scripts.keys.base, goodbye)
+            except RedflowError as exc:
+                log.debug("shard %d could not be looked at for strays: %s", shard, exc)
