@@ -111,6 +111,16 @@ FAMILIES: Final = (
     _family(r"eseq", "string"),
     _family(r"seq", "string"),
     _family(r"epoch", "string"),
+    _family(r"outgoing", "zset"),
+    _family(r"outgoing_data", "hash"),
+    _family(r"got:(\d+):(.+)", "hash", expires=True),
+    _family(r"lock:(.+)", "hash"),
+    _family(r"lockline:(.+)", "zset"),
+    _family(r"lockplaces:(.+)", "hash"),
+    _family(r"locks", "zset"),
+    _family(r"lockgrants", "zset"),
+    _family(r"lockseq", "string"),
+    _family(r"shards", "string"),
 )
 """The table of redflow.engines.redis.keys; a test holds the two together."""
 
@@ -136,10 +146,12 @@ class Snapshot:
     Attributes:
         entries: by the name below the base.
         outside: names of keys that carry the prefix but stand outside its base.
+        sharded: whether it is one shard of several.
     """
 
     entries: dict[str, Entry]
     outside: list[str]
+    sharded: bool = False
 
     def hash(self, name: str) -> dict[str, str]:
         """A hash; empty if the key is absent or something else."""
@@ -167,17 +179,20 @@ class Snapshot:
         return [*value.items()] if isinstance(value, dict) else []
 
 
-async def read_snapshot(connection: Connection, prefix: str) -> Snapshot:
-    """Everything under a prefix at this instant."""
-    base = Keys.of(prefix).base
+async def read_snapshot(connection: Connection, prefix: str, shard: int = 0, shards: int = 1) -> Snapshot:
+    """Everything under a prefix, or on one shard of it, at this instant."""
+    base = Keys.of(prefix, shard, shards).base
+    others = tuple(Keys.of(prefix, other, shards).base for other in range(shards))
+    others += (Keys.of(prefix).shards,) if shards > 1 else ()
     plain = prefix.rstrip(":")
     pattern = f"{plain}:*" if plain else f"{base}*"
-    found = Snapshot({}, [])
+    found = Snapshot({}, [], shards > 1)
     for row in as_list(await connection.read("EVAL", _READ_EVERYTHING, 0, pattern)):
         key, kind, ttl, value = as_list(row)
         name, kind_name = _text(as_bytes(key)), _text(as_bytes(kind))
         if not name.startswith(base):
-            found.outside.append(name)
+            if not name.startswith(others):
+                found.outside.append(name)
             continue
         parts = [_text(as_bytes(part)) for part in as_list(value)]
         ttl_ms = None if as_int(ttl) < 0 else as_int(ttl)

@@ -58,6 +58,17 @@ cron:<trigger>        hash    a cron trigger: w workflow, e expression, z time z
                               ft/fr last tick fired and its run, sc/st ticks skipped and the last, mc/mt same of missed
 crons                 zset    cron triggers by their next time
 seq, epoch            string  counters: order within a priority; heartbeats
+shards                string  at `<prefix>:{<h>.0}:` of a prefix of several shards, and nothing else there: how many
+outgoing              zset    entries for other shards, `<kind> <source> <target> <rest>`, by the time somebody may take
+                              them (see take_outgoing, receive_entries); this and all below: of several shards only
+outgoing_data         hash    what some entries say besides
+got:<n>:<name>:<key>  hash    number of the newest event of that place that was sent to a run of another shard; TTL
+lock:<key>            hash    a mutex, on the shard of its key: o owner, n number of that grant, q the owner's queue
+lockline:<key>        zset    runs in line for it, as in mutexline
+lockplaces:<key>      hash    `<number> <queue>` of each of these
+locks                 zset    keys of locks by the time somebody is to look whether their owner still holds them
+lockgrants            zset    `<run> <key>` of runs to which a lock was passed and that have not taken it up
+lockseq               string  counter: numbers of grants and of places in line
 client:<c>, worker:<w>, timers  channels, not keys: ends of runs; bells and cancels; earliest due time
 ====================  ======  =====================================================================================
 
@@ -71,6 +82,8 @@ budget), mk mutex it holds, was granted or stands in line for, tl throttle it st
 dk its debounce, dd the deadline of that, di `<ms> <id>` when its input was handed in and with which run (c and
 itself), mi run it was merged into, `v:<place>` the last event that a wait of this name and key got, `s:<name>` a step
 (redflow.domain.step), `a:<n>` trace of failed attempt n: `<finished ms> <json>`.
+Of several shards: og entries of this run on their way, mn number of its place at the lock mk, mg one that was granted
+before the run stood in line, `w:<child>:<step>`, `w:<step>` the end or event that came before its step was written.
 """
 
 from __future__ import annotations
