@@ -184,7 +184,7 @@ class WorkerHandle:
             carry_on=None if self._spread is None else self._spread.carry_cancels_on,
         )
         self._claimers += claimers_of(self._sites, self._spread, self._make_claimer)
-        self._carriers = [] if self._spread is None else carriers_of(self._spread, len(self._sites))
+        self._carriers = [] if self._spread is None else carriers_of(self._spread, len(self._sites), self.id)
         connections = [site.scripts.connection for site in self._sites]
         self._signals = SignalsOfAll(connections, self._channels, self._heard, self._look_everywhere)
 

@@ -33,7 +33,8 @@ async def check_invariants(
         connection: to the server.
         prefix: whose keys are looked at.
         lowered: workflows whose max_concurrency was lowered while more of their runs were running.
-        shard, shards: which one of how many.
+        shard: which one is looked at.
+        shards: of how many.
 
     Raises:
         AssertionError: naming each rule, key and run.

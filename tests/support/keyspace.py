@@ -113,6 +113,7 @@ FAMILIES: Final = (
     _family(r"epoch", "string"),
     _family(r"outgoing", "zset"),
     _family(r"outgoing_data", "hash"),
+    _family(r"carriers", "zset"),
     _family(r"got:(\d+):(.+)", "hash", expires=True),
     _family(r"lock:(.+)", "hash"),
     _family(r"lockline:(.+)", "zset"),

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from redflow import RedflowClient, StartWorkerOptions, WorkerHandle, create_client, start_worker
 from redflow.definitions import BlockingWorkflowHandlerContext, WorkflowHandlerContext
-from redflow.domain.shards import shard_of_run
+from redflow.domain.shards import shard_of_name, shard_of_run
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.replies import as_int
@@ -179,6 +179,29 @@ class World:
 
         await eventually(count, f"{by} clients that wait for {handle}", until=by.__eq__)
 
+    async def check(self) -> None:
+        """Judge the keys of all shards.
+
+        Raises:
+            AssertionError: naming each rule that is broken.
+        """
+        for shard, connection in enumerate(self.connections):
+            await check_invariants(connection, self.prefix, shard=shard, shards=self.shards)
+
+    async def mutex_line(self, key: str) -> int:
+        """How many runs stand in line for a mutex."""
+        shard = shard_of_name(key, self.shards)
+        line = f"{Keys.of(self.prefix, shard, self.shards).base}{'lockline' if self.shards > 1 else 'mutexline'}:{key}"
+        return as_int(await self.connections[shard].read("ZCARD", line))
+
+    async def mutex_owner(self, key: str) -> str | None:
+        """The run that holds a mutex, or to which it was granted; as it is stored."""
+        shard = shard_of_name(key, self.shards)
+        base = Keys.of(self.prefix, shard, self.shards).base
+        command = ("HGET", f"{base}lock:{key}", "o") if self.shards > 1 else ("GET", f"{base}mutex:{key}")
+        owner = await self.connections[shard].read(*command)
+        return owner.decode() if isinstance(owner, bytes) else None
+
     @property
     def connections(self) -> list[Connection]:
         """The client's connection to each shard."""
@@ -207,7 +230,6 @@ async def judged(world: World) -> AsyncIterator[World]:
     yield world
     try:
         await world.stop_workers()
-        for shard, connection in enumerate(world.connections):
-            await check_invariants(connection, world.prefix, shard=shard, shards=world.shards)
+        await world.check()
     finally:
         await world.close()

@@ -62,6 +62,7 @@ shards                string  at `<prefix>:{<h>.0}:` of a prefix of several shar
 outgoing              zset    entries for other shards, `<kind> <source> <target> <rest>`, by the time somebody may take
                               them (see take_outgoing, receive_entries); this and all below: of several shards only
 outgoing_data         hash    what some entries say besides
+carriers              zset    workers that bring them away, by the time they count as gone
 got:<n>:<name>:<key>  hash    number of the newest event of that place that was sent to a run of another shard; TTL
 lock:<key>            hash    a mutex, on the shard of its key: o owner, n number of that grant, q the owner's queue
 lockline:<key>        zset    runs in line for it, as in mutexline

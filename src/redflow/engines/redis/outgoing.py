@@ -26,7 +26,7 @@ from redflow.errors import RedflowError
 
 log = logging.getLogger("redflow")
 
-TAKE = verb("take_outgoing", args="now, limit, lease_ms, count", item="entry, outcome")
+TAKE = verb("take_outgoing", args="now, worker, limit, lease_ms, count", item="entry, outcome")
 RECEIVE = verb("receive_entries", args="now, retention", item="kind, source, target, rest, told, place, payload")
 
 LEASE_MS: Final = 2_000
@@ -69,15 +69,19 @@ class Outgoing:
         self._shards = shards
         self.locks = Locks(shards)
 
-    async def deliver(self, shard: int) -> int | None:
+    async def deliver(self, shard: int, worker: str = "") -> int | None:
         """Deliver all that is due of a shard; when the next is due, server's time, ms.
+
+        Args:
+            shard: which one.
+            worker: who is to be rung when there are more; "" for a client.
 
         Raises:
             RedflowError: the shard itself can't be reached; of the others that is logged, and tried again.
         """
         acks: list[tuple[bytes, bytes]] = []
         while True:
-            entries, next_due, audit = await self._take(shard, acks)
+            entries, next_due, audit = await self._take(shard, worker, acks)
             if audit:
                 await self.locks.audit(shard)
             if not entries:
@@ -98,9 +102,11 @@ class Outgoing:
             _count, cascade = await self._shards[shard].cancel_children(BATCH_CAP)
         await self.try_to_deliver(shard)
 
-    async def _take(self, shard: int, acks: Sequence[tuple[bytes, bytes]]) -> tuple[Sequence[Entry], int | None, bool]:
+    async def _take(
+        self, shard: int, worker: str, acks: Sequence[tuple[bytes, bytes]]
+    ) -> tuple[Sequence[Entry], int | None, bool]:
         scripts = self._shards[shard]
-        args: list[Argument] = [scripts.now, BATCH_CAP, LEASE_MS, len(acks)]
+        args: list[Argument] = [scripts.now, worker, BATCH_CAP, LEASE_MS, len(acks)]
         for ack in acks:
             args += ack
         _now, next_due, audit, *entries = as_list(await scripts.connection.call(TAKE, scripts.keys.base, args))

@@ -72,6 +72,6 @@ def claimers_of(sites: Sequence[Site], spread: Spread | None, make: MakeClaimer)
     return list(claimers)
 
 
-def carriers_of(spread: Spread, shards: int) -> list[Carrier]:
+def carriers_of(spread: Spread, shards: int, worker: str) -> list[Carrier]:
     """What brings the entries of each shard away."""
-    return [Carrier(spread.engine.outgoing, shard) for shard in range(shards)]
+    return [Carrier(spread.engine.outgoing, shard, worker) for shard in range(shards)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
@@ -28,11 +29,13 @@ class Carrier:
     Args:
         outgoing: what crosses shards.
         shard: whose entries it brings away.
+        worker: id of this worker.
     """
 
-    def __init__(self, outgoing: Outgoing, shard: int) -> None:
+    def __init__(self, outgoing: Outgoing, shard: int, worker: str) -> None:
         self._outgoing = outgoing
         self._shard = shard
+        self._worker = worker
         self._rung = asyncio.Event()
 
     def ring(self) -> None:
@@ -42,17 +45,15 @@ class Carrier:
     async def run(self) -> None:
         """Deliver for ever."""
         while True:
-            try:
-                async with asyncio.timeout(CHECK_EVERY_S):
-                    await self._rung.wait()
-            except TimeoutError:
-                pass
             self._rung.clear()
             try:
-                await self._outgoing.deliver(self._shard)
+                await self._outgoing.deliver(self._shard, self._worker)
             except RedflowError as exc:
                 log.warning("the entries of shard %d could not be taken: %s", self._shard, exc)
                 await asyncio.sleep(0.5)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CHECK_EVERY_S):
+                    await self._rung.wait()
 
 
 async def look_for_strays(

@@ -1,9 +1,10 @@
 -- verb: take_outgoing
 -- purpose: acknowledge entries that were received, and take those that are to be brought to other shards
 -- keys: 1 base
--- args: now, limit, lease_ms, count
+-- args: now, worker, limit, lease_ms, count
 -- item: entry, outcome
 -- replies: {now, next_due, locks, {entry, a, b, c, d} ...}: locks = 1 if audit_locks is to be called; a .. d by verb, see below
+-- worker: who is rung for further entries for the next 10 s; '' for a client.
 -- Taken ones, at most some 4 MiB, are left alone by others for lease_ms. outcome says what came of a `start` and a `resume`.
 -- wake: status and payload of the child. cancel: reason. resume: number, time and id of the event, its place and its data. start:
 -- workflow, data, parent, run id. grant: number. Nothing follows an entry whose object is gone.
@@ -69,12 +70,16 @@ local function told(entry)
   return { entry, data or '' }
 end
 
-for i = 5, 4 + 2 * tonumber(ARGV[4]), 2 do acknowledge(ARGV[i], ARGV[i + 1]) end
-local entries = redis.call('ZRANGEBYSCORE', base .. 'outgoing', '-inf', now, 'LIMIT', 0, ARGV[2])
+if ARGV[2] ~= '' then
+  redis.call('ZREMRANGEBYSCORE', base .. 'carriers', '-inf', now)
+  redis.call('ZADD', base .. 'carriers', now + 10000, ARGV[2])
+end
+for i = 6, 5 + 2 * tonumber(ARGV[5]), 2 do acknowledge(ARGV[i], ARGV[i + 1]) end
+local entries = redis.call('ZRANGEBYSCORE', base .. 'outgoing', '-inf', now, 'LIMIT', 0, ARGV[3])
 local reply, size = { now, '', 0 }, 0
 for _, entry in ipairs(entries) do
   if size < 4194304 then
-    redis.call('ZADD', base .. 'outgoing', now + tonumber(ARGV[3]), entry)
+    redis.call('ZADD', base .. 'outgoing', now + tonumber(ARGV[4]), entry)
     reply[#reply + 1] = told(entry)
     for i = 2, #reply[#reply] do size = size + #reply[#reply][i] end
   end

@@ -6,7 +6,7 @@ local function post_entry(base, entry, data)
   local source = base .. 'run:' .. string.match(entry, '^%l+ (%S+) ')
   if redis.call('EXISTS', source) == 1 then redis.call('HINCRBY', source, 'og', 1) end
   for _ = 1, 3 do
-    local worker = redis.call('ZRANDMEMBER', base .. 'workers')
+    local worker = redis.call('ZRANDMEMBER', base .. 'carriers')
     if not worker or redis.call('PUBLISH', base .. 'worker:' .. worker, 'out') > 0 then return end
   end
 end
