@@ -412,6 +412,7 @@ class WorkerHandle:
         if hasattr(self, "_leases"):
             await self._leases.stop()
         await self._hand_back_rest()
+        await asyncio.gather(*(carrier.end() for carrier in self._carriers))
         self._threads.close()
         await self._signals.close()
         if self._owns_redis:

@@ -202,14 +202,20 @@ class World:
         owner = await self.connections[shard].read(*command)
         return owner.decode() if isinstance(owner, bytes) else None
 
+    def place_of(self, workflow: str) -> tuple[Connection, Keys]:
+        """Where the runs of a workflow live."""
+        shard = shard_of_name(workflow, self.shards)
+        return self.connections[shard], Keys.of(self.prefix, shard, self.shards)
+
     @property
     def connections(self) -> list[Connection]:
         """The client's connection to each shard."""
         return self.client._connections
 
     async def key_count(self) -> int:
-        """How many keys there are under this prefix."""
-        return len([key async for key in self.redis.scan_iter(match=f"{self.prefix}*", count=1000)])
+        """How many keys there are under this prefix, but that which says over how many shards."""
+        keys = [key async for key in self.redis.scan_iter(match=f"{self.prefix}*", count=1000)]
+        return len([key for key in keys if key.decode() != Keys.of(self.prefix).shards])
 
     async def stop_workers(self) -> None:
         """Stop all workers."""

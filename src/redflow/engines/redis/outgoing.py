@@ -88,6 +88,14 @@ class Outgoing:
                 return next_due
             acks = await self._bring(shard, entries)
 
+    async def forget(self, shard: int, worker: str) -> None:
+        """A worker is rung no more."""
+        scripts = self._shards[shard]
+        try:
+            await scripts.connection.read("ZREM", f"{scripts.keys.base}carriers", worker, patience_s=0.5)
+        except RedflowError as exc:
+            log.debug("shard %d will ring worker %s for some seconds more: %s", shard, worker, exc)
+
     async def try_to_deliver(self, shard: int) -> None:
         """The same for somebody who won't wait for what can't be delivered: workers carry on."""
         try:

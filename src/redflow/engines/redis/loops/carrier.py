@@ -20,6 +20,7 @@ log = logging.getLogger("redflow")
 
 CHECK_EVERY_S: Final = 3.0
 """How late an entry is found whose ring was lost, and a lock is audited."""
+_LAST_DELIVERY_S: Final = 1.0
 STRAYS_EVERY_S: Final = 30.0
 
 
@@ -37,6 +38,7 @@ class Carrier:
         self._shard = shard
         self._worker = worker
         self._rung = asyncio.Event()
+        self._flight: asyncio.Task[int | None] | None = None
 
     def ring(self) -> None:
         """There is an entry."""
@@ -47,13 +49,25 @@ class Carrier:
         while True:
             self._rung.clear()
             try:
-                await self._outgoing.deliver(self._shard, self._worker)
+                # Shielded: entries that were taken and not brought would wait for the end of their lease.
+                delivery = self._outgoing.deliver(self._shard, self._worker)
+                self._flight = asyncio.get_running_loop().create_task(delivery)
+                await asyncio.shield(self._flight)
             except RedflowError as exc:
                 log.warning("the entries of shard %d could not be taken: %s", self._shard, exc)
                 await asyncio.sleep(0.5)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CHECK_EVERY_S):
                     await self._rung.wait()
+
+    async def end(self) -> None:
+        """After the loop was cancelled: wait for the delivery that is under way, and be rung no more."""
+        if self._flight is not None and not self._flight.done():
+            await asyncio.wait({self._flight}, timeout=_LAST_DELIVERY_S)
+        if self._flight is not None:
+            self._flight.cancel()
+            await asyncio.gather(self._flight, return_exceptions=True)
+            await self._outgoing.forget(self._shard, self._worker)
 
 
 async def look_for_strays(
@@ -69,7 +83,6 @@ async def look_for_strays(
     Their workflow is unknown here; if it is so everywhere, they are to fail, as on a prefix of one shard.
     """
     while True:
-        await asyncio.sleep(STRAYS_EVERY_S)
         for shard, scripts in enumerate(shards):
             if serves(shard) or not queues:
                 continue
@@ -82,3 +95,4 @@ async def look_for_strays(
                     await scripts.connection.call(UNREGISTER_WORKER, scripts.keys.base, goodbye)
             except RedflowError as exc:
                 log.debug("shard %d could not be looked at for strays: %s", shard, exc)
+        await asyncio.sleep(STRAYS_EVERY_S)

@@ -8,5 +8,6 @@ local function post_entry(base, entry, data)
   for _ = 1, 3 do
     local worker = redis.call('ZRANDMEMBER', base .. 'carriers')
     if not worker or redis.call('PUBLISH', base .. 'worker:' .. worker, 'out') > 0 then return end
+    redis.call('ZREM', base .. 'carriers', worker) -- nobody hears it
   end
 end
