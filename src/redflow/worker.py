@@ -209,7 +209,8 @@ class WorkerHandle:
 
         def settling(run_ids: list[str]) -> None:
             self._executor.outcomes_sent(run_ids)
-            self._claimers[shard].slots_leaving()
+            for claimer in self._in_turn():
+                claimer.slots_leaving()
 
         def settled(more: bool) -> None:
             self._claimers[shard].settled(more)
@@ -352,10 +353,13 @@ class WorkerHandle:
             carrier.ring()
 
     def _slot_freed(self) -> None:
-        """Of several shards each is offered freed slots first in its turn."""
-        self._turn = (self._turn + 1) % len(self._claimers)
-        for claimer in self._claimers[self._turn :] + self._claimers[: self._turn]:
+        for claimer in self._in_turn():
             claimer.slot_freed()
+
+    def _in_turn(self) -> list[Claimer]:
+        """Of several shards each is offered free slots first in its turn."""
+        self._turn = (self._turn + 1) % len(self._claimers)
+        return self._claimers[self._turn :] + self._claimers[: self._turn]
 
     def _register_again(self) -> None:
         self._spawn("registration", self._registrar.register)

@@ -18,7 +18,7 @@ from redflow.errors import RedflowError
 
 log = logging.getLogger("redflow")
 
-CHECK_EVERY_S: Final = 3.0
+CHECK_EVERY_S: Final = 5.0
 """How late an entry is found whose ring was lost, and a lock is audited."""
 _LAST_DELIVERY_S: Final = 1.0
 STRAYS_EVERY_S: Final = 30.0

@@ -1,14 +1,20 @@
 """Claims on one shard of several, whose claimers share the slots of their worker.
 
 Each claimer works as on a prefix of one shard. They differ in what room means: what others have asked for is taken.
-Freed slots are offered to them in turn, so that no shard waits behind another's long queue.
+Who has waited longest for a free slot gets it, so that no shard waits behind another's long queue.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable
 
 from redflow.engines.redis.loops.claimer import Claimer
+from redflow.engines.redis.runs import ClaimReply
+from redflow.errors import RedflowError
+
+log = logging.getLogger("redflow")
 
 
 class ShardClaimer(Claimer):
@@ -17,6 +23,9 @@ class ShardClaimer(Claimer):
     _serves: Callable[[], bool]
     _peers: list[ShardClaimer]
     _asked_for = 0
+    _waits_since = 0
+    """When it last had its turn, in turns."""
+    _out_of_reach = False
 
     def join(self, peers: list[ShardClaimer], serves: Callable[[], bool]) -> None:
         """Share the slots with others.
@@ -32,6 +41,12 @@ class ShardClaimer(Claimer):
         """Free slots that no other claimer has asked for."""
         return super().room() - sum(peer._asked_for for peer in self._peers if peer is not self)
 
+    def slots_leaving(self) -> None:
+        """Outcomes of runs of any shard are on their way: whoever's turn it is may have their slots."""
+        super().slots_leaving()
+        if self._more:
+            self._wake.set()
+
     async def _wait(self) -> bool:
         due_for_check = await super()._wait()
         if due_for_check and self.room() <= 0:
@@ -42,11 +57,17 @@ class ShardClaimer(Claimer):
         if not self._serves():
             self._more = False
             return
-        want = min(want, self.room())
+        if self._out_of_reach and not await self._is_back():
+            return
+        ahead = [peer for peer in self._peers if peer._waits_since < self._waits_since and peer._wants_room()]
+        want = min(want, self.room() - len(ahead))
         if want <= 0:
             self._more = True
+            for peer in ahead:
+                peer.slot_freed()
             return
-        self._asked_for = want
+        self._waits_since = 1 + max(peer._waits_since for peer in self._peers)
+        self._asked_for, self._out_of_reach = want, True
         try:
             await super()._claim(want)
         finally:
@@ -54,3 +75,22 @@ class ShardClaimer(Claimer):
             for peer in self._peers:
                 if peer is not self and peer._more:
                     peer.slot_freed()
+
+    def _wants_room(self) -> bool:
+        """Whether it would claim at once if there were room."""
+        return self._more and not self._asked_for and not self._out_of_reach and self._serves()
+
+    async def _take(self, reply: ClaimReply, want: int, sent_at: float) -> None:
+        self._out_of_reach = False
+        await super()._take(reply, want, sent_at)
+
+    async def _is_back(self) -> bool:
+        """Ask before room is kept for an answer: a shard that is gone must not hold slots of the others."""
+        try:
+            await self._scripts.connection.read("TIME")
+        except RedflowError as exc:
+            log.warning("shard %d is out of reach: %s", self._scripts.keys.shard, exc)
+            self._more = True
+            await asyncio.sleep(min(1.0, self._check_s))
+            return False
+        return True

@@ -4,7 +4,7 @@
 -- args: now, worker, limit, lease_ms, count
 -- item: entry, outcome
 -- replies: {now, next_due, locks, {entry, a, b, c, d} ...}: locks = 1 if audit_locks is to be called; a .. d by verb, see below
--- worker: who is rung for further entries for the next 10 s; '' for a client.
+-- worker: who is rung for further entries for the next 15 s; '' for a client.
 -- Taken ones, at most some 4 MiB, are left alone by others for lease_ms. outcome says what came of a `start` and a `resume`.
 -- wake: status and payload of the child. cancel: reason. resume: number, time and id of the event, its place and its data. start:
 -- workflow, data, parent, run id. grant: number. Nothing follows an entry whose object is gone.
@@ -72,7 +72,7 @@ end
 
 if ARGV[2] ~= '' then
   redis.call('ZREMRANGEBYSCORE', base .. 'carriers', '-inf', now)
-  redis.call('ZADD', base .. 'carriers', now + 10000, ARGV[2])
+  redis.call('ZADD', base .. 'carriers', now + 15000, ARGV[2])
 end
 for i = 6, 5 + 2 * tonumber(ARGV[5]), 2 do acknowledge(ARGV[i], ARGV[i + 1]) end
 local entries = redis.call('ZRANGEBYSCORE', base .. 'outgoing', '-inf', now, 'LIMIT', 0, ARGV[3])
