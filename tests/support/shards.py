@@ -43,7 +43,7 @@ def shard_of(run_id: str) -> int:
 def nobody_delivers() -> Iterator[None]:
     """Entries are written and rung for, and stay where they are: as if everybody who could bring them had died."""
 
-    async def deliver(self: Outgoing, shard: int, worker: str = "") -> int | None:
+    async def deliver(self: Outgoing, shard: int, worker: str = "") -> float | None:
         return None
 
     with patch.object(Outgoing, "deliver", deliver):

@@ -19,7 +19,7 @@ from redflow.domain.shards import shard_of_name, shard_of_run
 from redflow.engines.redis.batch import BATCH_CAP
 from redflow.engines.redis.link import Argument, Reply
 from redflow.engines.redis.locks import Locks
-from redflow.engines.redis.replies import as_bytes, as_list, as_text, time_or_none
+from redflow.engines.redis.replies import as_bytes, as_int, as_list, as_text, time_or_none
 from redflow.engines.redis.runs import CREATE, RunScripts
 from redflow.engines.redis.scripts import verb
 from redflow.errors import RedflowError
@@ -69,8 +69,8 @@ class Outgoing:
         self._shards = shards
         self.locks = Locks(shards)
 
-    async def deliver(self, shard: int, worker: str = "") -> int | None:
-        """Deliver all that is due of a shard; when the next is due, server's time, ms.
+    async def deliver(self, shard: int, worker: str = "") -> float | None:
+        """Deliver all that is due of a shard; how long until the next is, seconds, if there are others.
 
         Args:
             shard: which one.
@@ -81,11 +81,11 @@ class Outgoing:
         """
         acks: list[tuple[bytes, bytes]] = []
         while True:
-            entries, next_due, audit = await self._take(shard, worker, acks)
+            entries, left_s, audit = await self._take(shard, worker, acks)
             if audit:
                 await self.locks.audit(shard)
             if not entries:
-                return next_due
+                return left_s
             acks = await self._bring(shard, entries)
 
     async def forget(self, shard: int, worker: str) -> None:
@@ -112,13 +112,15 @@ class Outgoing:
 
     async def _take(
         self, shard: int, worker: str, acks: Sequence[tuple[bytes, bytes]]
-    ) -> tuple[Sequence[Entry], int | None, bool]:
+    ) -> tuple[Sequence[Entry], float | None, bool]:
         scripts = self._shards[shard]
         args: list[Argument] = [scripts.now, worker, BATCH_CAP, LEASE_MS, len(acks)]
         for ack in acks:
             args += ack
-        _now, next_due, audit, *entries = as_list(await scripts.connection.call(TAKE, scripts.keys.base, args))
-        return [Entry.of(entry) for entry in entries], time_or_none(next_due), audit == 1
+        now, next_due, audit, *entries = as_list(await scripts.connection.call(TAKE, scripts.keys.base, args))
+        due = time_or_none(next_due)
+        left_s = None if due is None else max(0.0, (due - as_int(now)) / 1000)
+        return [Entry.of(entry) for entry in entries], left_s, audit == 1
 
     async def _bring(self, shard: int, entries: Sequence[Entry]) -> list[tuple[bytes, bytes]]:
         """Deliver some entries; those that were received, each with what came of it."""

@@ -20,6 +20,8 @@ log = logging.getLogger("redflow")
 
 CHECK_EVERY_S: Final = 5.0
 """How late an entry is found whose ring was lost, and a lock is audited."""
+_LATER_S: Final = 0.02
+"""So that an entry which somebody else has taken is looked at when it is due, not just before."""
 _LAST_DELIVERY_S: Final = 1.0
 STRAYS_EVERY_S: Final = 30.0
 
@@ -38,7 +40,7 @@ class Carrier:
         self._shard = shard
         self._worker = worker
         self._rung = asyncio.Event()
-        self._flight: asyncio.Task[int | None] | None = None
+        self._flight: asyncio.Task[float | None] | None = None
 
     def ring(self) -> None:
         """There is an entry."""
@@ -48,16 +50,18 @@ class Carrier:
         """Deliver for ever."""
         while True:
             self._rung.clear()
+            pause_s = CHECK_EVERY_S
             try:
                 # Shielded: entries that were taken and not brought would wait for the end of their lease.
                 delivery = self._outgoing.deliver(self._shard, self._worker)
                 self._flight = asyncio.get_running_loop().create_task(delivery)
-                await asyncio.shield(self._flight)
+                left_s = await asyncio.shield(self._flight)
+                pause_s = pause_s if left_s is None else min(pause_s, left_s + _LATER_S)
             except RedflowError as exc:
                 log.warning("the entries of shard %d could not be taken: %s", self._shard, exc)
                 await asyncio.sleep(0.5)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CHECK_EVERY_S):
+                async with asyncio.timeout(pause_s):
                     await self._rung.wait()
 
     async def end(self) -> None:
