@@ -11,10 +11,14 @@ import logging
 from collections.abc import Callable
 
 from redflow.engines.redis.loops.claimer import Claimer
+from redflow.engines.redis.loops.reaper import DEATHS_TO_POISON
 from redflow.engines.redis.runs import ClaimReply
+from redflow.engines.redis.scripts import verb
 from redflow.errors import RedflowError
 
 log = logging.getLogger("redflow")
+
+BAR_SUSPECTS = verb("bar_suspects", args="worker, barred")
 
 
 class ShardClaimer(Claimer):
@@ -26,6 +30,9 @@ class ShardClaimer(Claimer):
     _waits_since = 0
     """When it last had its turn, in turns."""
     _out_of_reach = False
+    _suspect = ""
+    """The last run that it took which was one death away from poison."""
+    _barred = False
 
     def join(self, peers: list[ShardClaimer], serves: Callable[[], bool]) -> None:
         """Share the slots with others.
@@ -69,7 +76,12 @@ class ShardClaimer(Claimer):
         self._waits_since = 1 + max(peer._waits_since for peer in self._peers)
         self._asked_for, self._out_of_reach = want, True
         try:
+            if self._barred and not self._holds_suspect_elsewhere():
+                await self._bar(False)
             await super()._claim(want)
+        except RedflowError as exc:
+            log.warning("claiming failed: %s", exc)
+            self._more = True
         finally:
             self._asked_for = 0
             for peer in self._peers:
@@ -82,7 +94,26 @@ class ShardClaimer(Claimer):
 
     async def _take(self, reply: ClaimReply, want: int, sent_at: float) -> None:
         self._out_of_reach = False
+        suspects = [run for run in reply.runs if int(run.record.get(b"x", b"0")) >= DEATHS_TO_POISON - 1]
+        if suspects and self._holds_suspect_elsewhere():
+            # One at a time in a worker, of all shards: this one has not begun, and goes to another worker.
+            reply.runs = [run for run in reply.runs if run not in suspects]
+            reply.more = True
+            await self._bar(True)
+            await self._scripts.release([run.lease for run in suspects])
+        elif suspects:
+            self._suspect = suspects[0].lease.run_id
+            reply.runs.sort(key=lambda run: run not in suspects)  # held before anybody else looks
         await super()._take(reply, want, sent_at)
+
+    def _holds_suspect_elsewhere(self) -> bool:
+        """Whether a run of another shard that is one death away from poison is held here."""
+        return any(peer is not self and peer._suspect in self._executor.held for peer in self._peers)
+
+    async def _bar(self, barred: bool) -> None:
+        args = (self._worker, "1" if barred else "")
+        await self._scripts.connection.call(BAR_SUSPECTS, self._scripts.keys.base, args)
+        self._barred = barred
 
     async def _is_back(self) -> bool:
         """Ask before room is kept for an answer: a shard that is gone must not hold slots of the others."""
