@@ -95,11 +95,11 @@ def create_client(
     Example:
         >>> client = create_client(url="redis://127.0.0.1:6379")
     """
-    if redis is not None:
-        return RedflowClient(redis, config.resolve_prefix(prefix), config.resolve_app(app), shards=shards)
     shards = config.shards(shards)
+    if redis is not None:
+        return RedflowClient._spread(redis, config.resolve_prefix(prefix), config.resolve_app(app), shards)
     source = open_source(config.redis_url(url))
-    client = RedflowClient(source.redis, config.resolve_prefix(prefix), config.resolve_app(app), shards=shards)
+    client = RedflowClient._spread(source.redis, config.resolve_prefix(prefix), config.resolve_app(app), shards)
     client._embedded = source.embedded
     for connection in client._connections:
         connection.address = source.address
@@ -125,14 +125,25 @@ class RedflowClient:
         prefix: str,
         app: str | None = None,
         run_history_retention_ms: float | None = None,
-        shards: int | None = None,
+    ) -> None:
+        self._set_up(redis, prefix, app, run_history_retention_ms, config.shards())
+
+    @classmethod
+    def _spread(cls, redis: AnyRedis, prefix: str, app: str | None, shards: int) -> RedflowClient:
+        """A client of a prefix of so many shards."""
+        client = cls.__new__(cls)
+        client._set_up(redis, prefix, app, None, shards)
+        return client
+
+    def _set_up(
+        self, redis: AnyRedis, prefix: str, app: str | None, run_history_retention_ms: float | None, shards: int
     ) -> None:
         check_prefix(prefix)
         self.redis = redis
         self.prefix = prefix
         self.app = app
         self.run_history_retention_ms = config.resolve_retention_ms(run_history_retention_ms)
-        self.shards = config.shards(shards)
+        self.shards = shards
         self._connections, record = open_shards(redis, prefix, self.shards, address_of(redis))
         self.connection = self._connections[0]
         if self.shards == 1:
