@@ -110,6 +110,33 @@ def elsewhere(name: str) -> tuple[str, str]:
 
 
 @pytest.mark.faults
+async def test_a_node_that_is_down_stops_only_its_shard(cluster: RedisCluster, world: World) -> None:
+    """With one slot: what waits for the dead node holds none of it."""
+    here, down = elsewhere("apart")
+    for name in (here, down):
+
+        @workflow(name, registry=world.registry)
+        async def w(ctx: Context) -> object:
+            return ctx.input
+
+    await world.small_worker(1)
+    for node in cluster.nodes[:3]:
+        ask(node, "CONFIG", "SET", "cluster-require-full-coverage", "no")
+    first = await world.start(0, name=down)
+    assert await first.result() == 0
+    cluster.nodes[2].kill()
+    try:
+        handles = [await world.start(n, name=here) for n in range(20)]
+        assert [await handle.result(timeout_ms=40_000) for handle in handles] == [*range(20)]
+    finally:
+        await asyncio.to_thread(cluster.nodes[2].start)
+        for node in cluster.nodes[:3]:
+            ask(node, "CONFIG", "SET", "cluster-require-full-coverage", "yes")
+    await asyncio.to_thread(cluster.wait_ok)
+    assert await (await world.start(1, name=down)).result(timeout_ms=40_000) == 1
+
+
+@pytest.mark.faults
 async def test_a_master_dies_and_its_replica_takes_over(cluster: RedisCluster, world: World) -> None:
     """Parents on one node wait for children on the one that dies; the third node goes on meanwhile."""
     parent, child = elsewhere("flow")
