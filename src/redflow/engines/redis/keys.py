@@ -58,7 +58,8 @@ cron:<trigger>        hash    a cron trigger: w workflow, e expression, z time z
                               ft/fr last tick fired and its run, sc/st ticks skipped and the last, mc/mt same of missed
 crons                 zset    cron triggers by their next time
 seq, epoch            string  counters: order within a priority; heartbeats
-shards                string  at `<prefix>:{<h>.0}:` of a prefix of several shards, and nothing else there: how many
+shards                string  at `<prefix>:{<h>.0}:` of a prefix of several shards, and nothing else there: how many;
+                              on a Cluster a copy at the base of shard 0
 outgoing              zset    entries for other shards, `<kind> <source> <target> <rest>`, by the time somebody may take
                               them (see take_outgoing, receive_entries); this and all below: of several shards only
 outgoing_data         hash    what some entries say besides

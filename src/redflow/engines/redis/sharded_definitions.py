@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import Awaitable, Sequence
 
 from redflow.definitions import AnyWorkflow
 from redflow.domain.options import check_event_triggers
 from redflow.domain.shards import shard_of_name
 from redflow.engines.redis.definitions import COUNT_CHORES, Definitions, contracts_of
-from redflow.engines.redis.link import Argument
+from redflow.engines.redis.link import Argument, Reply
 from redflow.engines.redis.replies import as_int, as_list
+from redflow.errors import ConnectionError
 from redflow.types import WorkflowMeta
+
+log = logging.getLogger("redflow")
 
 
 class ShardedDefinitions(Definitions):
@@ -39,15 +43,27 @@ class ShardedDefinitions(Definitions):
             check_event_triggers(definition.options.event)
         contracts = contracts_of(definitions)
         names = [definition.name for definition in definitions]
-        await asyncio.gather(*(shard._remove(names, app) for shard in self._shards))
+        await self._each(version, [shard._remove(names, app) for shard in self._shards])
         await self._check_stored(definitions, contracts)
         for definition in definitions:
             if await self._register(definition, app, version):
                 await self._subscribe(definition, contracts)
-                there = self._at(definition.name)
-                if there is not self._shards[0]:
-                    await there._register(definition, app, version)
-                await there._crons.schedule(definition, version)
+                await self._each(version, [self._settle_down(definition, app, version)])
+
+    async def _settle_down(self, definition: AnyWorkflow, app: str, version: int | None) -> None:
+        """Make a workflow known where its runs live."""
+        there = self._at(definition.name)
+        if there is not self._shards[0]:
+            await there._register(definition, app, version)
+        await there._crons.schedule(definition, version)
+
+    async def _each(self, version: int | None, doing: Sequence[Awaitable[None]]) -> None:
+        """Do things on shards. A worker goes on without one that is out of reach, and mends it when that is back."""
+        for result in await asyncio.gather(*doing, return_exceptions=True):
+            if isinstance(result, ConnectionError) and version is not None:
+                log.warning("the registry of a shard could not be written: %s", result)
+            elif isinstance(result, BaseException):
+                raise result
 
     async def get(self, name: str) -> WorkflowMeta | None:
         """The metadata of one workflow; None if it is not registered."""
@@ -78,7 +94,13 @@ class ShardedDefinitions(Definitions):
             *(
                 shard._connection.call(COUNT_CHORES, shard._keys.base, some)
                 for shard, some in zip(self._shards, args, strict=True)
-            )
+            ),
+            return_exceptions=True,
         )
-        told = [as_list(reply) for reply in replies]
+        told: list[list[Reply]] = []
+        for reply in replies:
+            if isinstance(reply, BaseException):
+                log.warning("the registry of a shard could not be looked at: %s", reply)
+            else:
+                told.append(as_list(reply))
         return any(as_int(unlike) > 0 for unlike, _ in told), any(cascade == 1 for _, cascade in told)

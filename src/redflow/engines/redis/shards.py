@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
@@ -16,6 +17,9 @@ from redflow.engines.redis.routes import Nodes, RoutedLink
 from redflow.engines.redis.shard_record import ShardRecord
 from redflow.engines.redis.signals import OnMessage, Signals
 from redflow.engines.redis.sources import AnyRedis
+from redflow.errors import RedflowError
+
+log = logging.getLogger("redflow")
 
 
 def open_shards(redis: AnyRedis, prefix: str, shards: int, address: str) -> tuple[list[Connection], ShardRecord]:
@@ -35,11 +39,18 @@ def open_shards(redis: AnyRedis, prefix: str, shards: int, address: str) -> tupl
         return [connection] * shards, record
 
     async def ask_where_it_is(*command: str | int) -> Reply:
-        connection = Connection(clone_of(redis, Keys.of(prefix).base), address)
+        """The record has a slot of its own. Home has a copy, so that only home need be there later."""
+        record_at, home = (Connection(clone_of(redis, base), address) for base in (Keys.of(prefix).base, bases[0]))
+        copy = Keys.of(prefix, 0, shards).shards
         try:
-            return await connection.read(*command)
+            if command[0] == "EVAL" and await home.read("GET", copy) is not None:
+                return shards
+            reply = await record_at.read(*command)
+            if command[0] == "EVAL" and reply == shards:
+                await home.read("SET", copy, shards)
+            return reply
         finally:
-            await connection.close()
+            await close_all([record_at, home])
 
     record = ShardRecord(prefix, shards, ask_where_it_is)
     return _routed([finder for finder in finders if isinstance(finder, ClusterFinder)], address, record.check), record
@@ -114,15 +125,20 @@ class SignalsOfAll:
         self._signals: list[Signals] = []
 
     async def open(self) -> None:
-        """Start listening; returns when all subscriptions stand.
+        """Start listening; returns when the subscriptions stand, or that at home and the others go on trying.
 
         Raises:
-            ConnectionError: a server can't be reached in time.
+            ConnectionError: the home shard can't be reached in time.
         """
         for shards in await by_node(self._connections):
             channels = [channel for channel, shard in self._channels.items() if shard in shards]
             self._signals.append(Signals(self._connections[shards[0]], channels, self._on_message, self._on_gap))
-        await asyncio.gather(*(signals.open() for signals in self._signals))
+        opened = await asyncio.gather(*(signals.open() for signals in self._signals), return_exceptions=True)
+        for signals, result in zip(self._signals, opened, strict=True):
+            if isinstance(result, BaseException):
+                if signals.hears(self._connections[0]) or not isinstance(result, RedflowError):
+                    raise result
+                log.warning("a shard is not heard yet: %s", result)
 
     async def close(self) -> None:
         """Stop listening."""

@@ -81,13 +81,14 @@ class Registrar:
         """Make this worker known, at home and where its workflows live."""
         names = [definition.name for definition in self._workflows()]
         places = [(self._scripts, self._clock), *self._elsewhere()]
-        # A shard that can't be reached doesn't keep the others from knowing this worker.
-        told = await asyncio.gather(*(self.register_at(*place) for place in places), return_exceptions=True)
-        for result in told:
+        home, *others = await asyncio.gather(*(self.register_at(*place) for place in places), return_exceptions=True)
+        if isinstance(home, BaseException):
+            raise home
+        for result in others:  # who can't be reached now is told by the claim that finds it unknown there
             if isinstance(result, BaseException):
-                raise result
-            if self._started_at is None:
-                self._started_at = result
+                log.warning("worker %s could not be registered on a shard: %s", self._worker, result)
+        if self._started_at is None:
+            self._started_at = home
         self._told = set(names)
 
     async def register_at(self, scripts: RunScripts, clock: ServerClock) -> int:
