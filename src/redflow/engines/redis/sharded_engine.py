@@ -16,12 +16,13 @@ from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.engine import RedisEngine
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.outgoing import Outgoing
+from redflow.engines.redis.retention import Resets
 from redflow.engines.redis.shard_record import ShardRecord
 from redflow.engines.redis.sharded_definitions import ShardedDefinitions
 from redflow.engines.redis.sharded_events import ShardedEvents
 from redflow.engines.redis.sharded_explaining import ShardedExplainer
 from redflow.engines.redis.sharded_reads import ShardedListing, ShardedResults, sum_of
-from redflow.engines.redis.shards import close_all
+from redflow.engines.redis.shards import by_node, close_all
 from redflow.errors import RedflowError, UnknownWorkflowError
 from redflow.types import AttemptTrace, ResolvedDebounce, RunState, RunStats, StepState
 
@@ -163,12 +164,18 @@ class ShardedEngine(RedisEngine):
 
     async def reset_state(self) -> int:
         """See `Engine.reset_state`."""
-        removed = sum(await asyncio.gather(*(shard.reset_state() for shard in self.shards)))
-        return removed + await self._record.remove(self.connection.read)
+        removed = await asyncio.gather(*(resets.everything() for resets in await self._resets_of_all()))
+        return sum(removed) + await self._record.remove(self.connection.read)
 
     async def reset_runs(self) -> int:
         """See `Engine.reset_runs`."""
-        return sum(await asyncio.gather(*(shard.reset_runs() for shard in self.shards)))
+        return sum(await asyncio.gather(*(resets.runs() for resets in await self._resets_of_all())))
+
+    async def _resets_of_all(self) -> list[Resets]:
+        """One for each server: it is gone through once."""
+        groups = await by_node([shard.connection for shard in self.shards])
+        ordered = [[self.shards[number] for number in group] for group in groups]
+        return [Resets(first.connection, first.keys, [it.keys for it in others]) for first, *others in ordered]
 
     async def close(self) -> None:
         """See `Engine.close`."""

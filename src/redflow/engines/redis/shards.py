@@ -82,7 +82,7 @@ async def close_all(connections: Sequence[Connection]) -> None:
 
 
 async def by_node(connections: Sequence[Connection]) -> list[list[int]]:
-    """Which shards are on the same server at the moment; a guess where a node can't be asked."""
+    """Which shards are on the same server at the moment; one whose server nobody tells stands alone."""
     if len(set(connections)) == 1:
         return [list(range(len(connections)))]
 
@@ -94,9 +94,9 @@ async def by_node(connections: Sequence[Connection]) -> list[list[int]]:
         except (TimeoutError, RedisError, OSError):
             return None
 
-    groups: defaultdict[Address | None, list[int]] = defaultdict(list)
+    groups: defaultdict[Address | int, list[int]] = defaultdict(list)
     for shard, address in enumerate(await asyncio.gather(*map(owner, connections))):
-        groups[address].append(shard)
+        groups[address or shard].append(shard)
     return list(groups.values())
 
 
