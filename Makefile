@@ -35,7 +35,7 @@ help:
 	@echo "make check         every check: ruff, mypy, typing allow-list, imports, Lua, then make test"
 	@echo "make mutants       plants bugs one at a time and demands that a test fails    (ARGS='--only renew')"
 	@echo "make bench         the benchmarks"
-	@echo "make acceptance    the measured limits, in full; a quarter of an hour  (ARGS=contract for one half, speed for the other)"
+	@echo "make acceptance    the measured limits, in full; half an hour  (ARGS=speed, contract or scale for a part)"
 	@echo "make bench-peers   redflow beside other systems, each in an environment of its own (an hour; ARGS=--quick)"
 	@echo "make venv          the development environment in $(VENV)"
 	@echo "make clean         removes the environment and caches"

@@ -36,6 +36,7 @@ from redflow.engines.redis.site import Site, release
 from redflow.engines.redis.sources import AnyRedis
 from redflow.engines.redis.spread import C, Spread, carriers_of, claimers_of
 from redflow.errors import RedflowError
+from redflow.execution.journal import Interruption
 from redflow.execution.threads import ThreadPool
 from redflow.registry import WorkflowRegistry, get_default_registry
 
@@ -216,11 +217,14 @@ class WorkerHandle:
             self._claimers[shard].settled(more)
 
         site, events, spread = self._sites[shard], self._engine.events, self._spread
-        who = (events, site.clock, self.id, self.queues)
+        who = (events, site.clock, self.id, self.queues, self._interrupt)
         heard = (lambda: self._claimers[shard].wants_idle_mark(), settling, settled)
         if spread is None:
             return JournalWriter(site.scripts, *who, *heard)
         return ShardedWriter([its.scripts for its in self._sites], spread.engine.outgoing, shard, *who, *heard)
+
+    def _interrupt(self, run_id: str, why: Interruption) -> None:
+        self._executor.interrupt(run_id, why)
 
     def _writer_of(self, run_id: str) -> JournalWriter:
         return self._writers[0 if self._spread is None else shard_of_run(run_id)]
@@ -393,21 +397,16 @@ class WorkerHandle:
         await asyncio.gather(*(claimer.end() for claimer in self._claimers))
         grace_s = max(0.0, self._options.grace_ms / 1000)
         if drain:
-            waits = [asyncio.ensure_future(w) for w in (self._wait_for_slots(grace_s), self._hurry.wait())]
+            waits = [asyncio.ensure_future(w) for w in (self._executor.emptied(grace_s), self._hurry.wait())]
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             for wait in waits:
                 wait.cancel()
         self._executor.interrupt_all("stopping")
-        await self._wait_for_slots(grace_s)
+        await self._executor.emptied(grace_s)
         for held in list(self._executor.held.values()):
             log.warning("run %s did not end within %g s of stop(); it is abandoned", held.attempt.claim.run_id, grace_s)
         await self._tear_down()
         telemetry.emit(telemetry.WORKER_STOPPED, worker=self.id)
-
-    async def _wait_for_slots(self, seconds: float) -> None:
-        tasks = [held.task for held in self._executor.held.values()]
-        if tasks:
-            await asyncio.wait(tasks, timeout=seconds)
 
     async def _tear_down(self) -> None:
         for task in self._loops.values():

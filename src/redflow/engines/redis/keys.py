@@ -58,6 +58,7 @@ cron:<trigger>        hash    a cron trigger: w workflow, e expression, z time z
                               ft/fr last tick fired and its run, sc/st ticks skipped and the last, mc/mt same of missed
 crons                 zset    cron triggers by their next time
 seq, epoch            string  counters: order within a priority; heartbeats
+turn:<duty>           string  a worker has just taken a chunk of a mass of work (promote, purge); TTL
 shards                string  at `<prefix>:{<h>.0}:` of a prefix of several shards, and nothing else there: how many;
                               on a Cluster a copy at the base of shard 0
 outgoing              zset    entries for other shards, `<kind> <source> <target> <rest>`, by the time somebody may take
@@ -86,6 +87,11 @@ itself), mi run it was merged into, `v:<place>` the last event that a wait of th
 (redflow.domain.step), `a:<n>` trace of failed attempt n: `<finished ms> <json>`.
 Of several shards: og entries of this run on their way, mn number of its place at the lock mk, mg one that was granted
 before the run stood in line, `w:<child>:<step>`, `w:<step>` the end or event that came before its step was written.
+
+A run that has ended may have its record packed: payloads (i, o, e, s:, a:, v:) of which name or value is over 64 bytes
+are then not under their names but in the text that fields `0`, `1`, `2` ... hold, 64 bytes each. It has, for each,
+`<bytes of name> <bytes of value> <name><value>`, or `<bytes of name> <bytes of value>@<first byte> <name>` for a value
+that is a part of the text already. See pack_record.lua, and packing.py, which reads both forms.
 """
 
 from __future__ import annotations
@@ -173,6 +179,10 @@ class Keys:
     def throttled(self) -> str:
         """Lines of throttles by the time they move on."""
         return f"{self.base}throttled"
+
+    def turn(self, duty: str) -> str:
+        """The mark that a worker has just taken a chunk of a mass of work."""
+        return f"{self.base}turn:{duty}"
 
     @property
     def shards(self) -> str:

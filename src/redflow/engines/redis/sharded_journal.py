@@ -60,20 +60,21 @@ class ShardedWriter(JournalWriter):
         clock: ServerClock,
         worker: str,
         queues: list[str],
+        on_interrupt: Callable[[str, Interruption], None],
         wants_idle_mark: IdleMark,
         on_settling: Callable[[list[str]], None],
         on_settled: Callable[[bool], None],
     ) -> None:
-        super().__init__(shards[shard], events, clock, worker, queues, wants_idle_mark, on_settling, on_settled)
+        super().__init__(
+            shards[shard], events, clock, worker, queues, on_interrupt, wants_idle_mark, on_settling, on_settled
+        )
         self.shards = shards
         self.outgoing = outgoing
         self.shard = shard
 
-    def journal(
-        self, lease: Lease, created_at: int, queue: str, on_interrupt: Callable[[Interruption], None]
-    ) -> RedisJournal:
-        """A journal for one attempt."""
-        return ShardedJournal(self, lease, created_at, queue, on_interrupt)
+    def journal(self, lease: Lease, created_at: int, queue: str) -> RedisJournal:
+        """A journal for one attempt of a run of a queue."""
+        return ShardedJournal(self, lease, created_at, queue)
 
 
 class ShardedJournal(RedisJournal):
@@ -81,15 +82,8 @@ class ShardedJournal(RedisJournal):
 
     __slots__ = ("_queue", "_sharded")
 
-    def __init__(
-        self,
-        writer: ShardedWriter,
-        lease: Lease,
-        created_at: int,
-        queue: str,
-        on_interrupt: Callable[[Interruption], None],
-    ) -> None:
-        super().__init__(writer, lease, created_at, on_interrupt)
+    def __init__(self, writer: ShardedWriter, lease: Lease, created_at: int, queue: str) -> None:
+        super().__init__(writer, lease, created_at)
         self._sharded = writer
         self._queue = queue
 

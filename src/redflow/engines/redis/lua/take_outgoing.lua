@@ -14,6 +14,7 @@
 -- include: event_place
 -- include: workflow_shard
 -- include: delivery_run_id
+-- include: packed_value
 local base, now = KEYS[1], server_now(ARGV[1])
 
 local function acknowledge(entry, outcome)
@@ -42,9 +43,10 @@ end
 local function wake_of(child)
   local r = redis.call('HMGET', base .. 'run:' .. child, 's', 'o', 'e')
   if r[1] ~= 'succeeded' and r[1] ~= 'failed' and r[1] ~= 'canceled' then return end
-  local payload = r[1] == 'succeeded' and r[2] or r[3] or ''
-  if payload == '@' then payload = redis.call('HGET', base .. 'big:' .. child, r[1] == 'succeeded' and 'o' or 'e') end
-  return r[1], payload
+  local name = r[1] == 'succeeded' and 'o' or 'e'
+  local payload = r[1] == 'succeeded' and r[2] or r[3] or packed_value(base, child, name)
+  if payload == '@' then payload = redis.call('HGET', base .. 'big:' .. child, name) end
+  return r[1], payload or ''
 end
 
 local function resume_of(id)
