@@ -123,7 +123,7 @@ FAMILIES: Final = (
     _family(r"lockgrants", "zset"),
     _family(r"lockseq", "string"),
     _family(r"shards", "string"),
-    _family(r"turn:(promote|purge)", "string", expires=True),
+    _family(r"turn:(\w+)", "string", expires=True),
 )
 """The table of redflow.engines.redis.keys; a test holds the two together."""
 
