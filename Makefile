@@ -19,7 +19,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 REDIS62 := $(VENV)/redis62/redis-server
 REDIS70 := /usr/bin/redis-server
 
-.PHONY: help venv demo demo-r7kit test test-62 test-70 test-cluster test-servers test-floors check mutants bench bench-peers acceptance clean
+.PHONY: help venv demo demo-r7kit test test-62 test-70 test-cluster test-shards test-servers test-floors check mutants bench bench-peers acceptance clean
 .DEFAULT_GOAL := help
 
 help:
@@ -30,6 +30,7 @@ help:
 	@echo "make test-70       the same suite on the system's Redis (Debian: 7.0; installed by apt if missing and root)"
 	@echo "make test-servers  the suite on all three"
 	@echo "make test-cluster  the engine's contract on a Redis Cluster of three masters"
+	@echo "make test-shards   the engine's contract on a prefix of three shards"
 	@echo "make test-floors   the suite with the oldest dependency versions that pyproject.toml allows"
 	@echo "make check         every check: ruff, mypy, typing allow-list, imports, Lua, then make test"
 	@echo "make mutants       plants bugs one at a time and demands that a test fails    (ARGS='--only renew')"
@@ -96,6 +97,9 @@ test-70: venv
 # The shared server of these tests is a cluster of three then.
 test-cluster: venv
 	REDFLOW_TEST_CLUSTER=1 $(PYTEST) tests/engines/conformance $(ARGS)
+
+test-shards: venv
+	REDFLOW_TEST_SHARDS=3 $(PYTEST) tests/engines/conformance tests/faults $(ARGS)
 
 test-servers:
 	@$(MAKE) --no-print-directory test

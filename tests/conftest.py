@@ -40,6 +40,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     logging.getLogger("asyncio").addHandler(_forgotten)
+    if shards := os.environ.get("REDFLOW_TEST_SHARDS"):  # for the programs that tests start, too
+        os.environ["REDFLOW_SHARDS"] = shards
 
 
 def pytest_report_header(config: pytest.Config) -> str:

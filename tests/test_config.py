@@ -89,17 +89,20 @@ def test_logging_is_off_by_default() -> None:
     assert config.log_enabled() is False
 
 
-def test_one_shard_is_the_default_and_all_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_shard_is_the_default_and_an_argument_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config.shards() == 1
     assert config.shards(1) == 1
     monkeypatch.setenv("REDFLOW_SHARDS", " 1 ")
     assert config.shards() == 1
     monkeypatch.setenv("REDFLOW_SHARDS", "4")
+    assert config.shards() == 4
     assert config.shards(1) == 1
-    with pytest.raises(ValueError, match=r"^REDFLOW_SHARDS must be 1, got '4': .*not supported yet"):
+    assert config.shards(256) == 256
+    with pytest.raises(ValueError, match=r"^shards must be at most 256, got 257$"):
+        config.shards(257)
+    monkeypatch.setenv("REDFLOW_SHARDS", "257")
+    with pytest.raises(ValueError, match=r"^REDFLOW_SHARDS must be at most 256, got '257'$"):
         config.shards()
-    with pytest.raises(ValueError, match=r"^shards must be 1, got 2: .*not supported yet"):
-        config.shards(2)
 
 
 @pytest.mark.parametrize("text", ["many", "0", "-1", "1.0", "+1", "1_0", "²"])

@@ -23,11 +23,10 @@ from redflow.domain.retry import MAX_JITTER_MS, backoff_ms
 from redflow.domain.retry import is_retryable_error as is_retryable_error
 from redflow.emitting import accept_event, build_event
 from redflow.engine import Engine, RunEnd
-from redflow.engines.redis.connection import Connection
-from redflow.engines.redis.discovery import clone_of
 from redflow.engines.redis.durable import WAIT_MS
 from redflow.engines.redis.engine import RedisEngine
-from redflow.engines.redis.keys import Keys
+from redflow.engines.redis.sharded_engine import ShardedEngine
+from redflow.engines.redis.shards import open_shards
 from redflow.engines.redis.sources import AnyRedis, EmbeddedUse, address_of, open_source
 from redflow.errors import CanceledError, RedflowError, TimeoutError
 from redflow.errors import make_error_json as make_error_json
@@ -83,6 +82,7 @@ def create_client(
     prefix: str | None = None,
     durability: Durability | None = None,
     durability_timeout_ms: int = WAIT_MS,
+    shards: int | None = None,
 ) -> RedflowClient:
     """A client; opens no connection.
 
@@ -95,24 +95,31 @@ def create_client(
         durability: how safe a run or event must be before starting or emitting it returns; None is Durability.NONE. A
             workflow may say otherwise for its runs.
         durability_timeout_ms: how long a confirmation of that is waited for, ms; then NotDurableError is raised.
+        shards: over how many hash slots the prefix is spread, 1 to 256, the same in every program that uses it; None
+            means REDFLOW_SHARDS, else 1.
 
     Raises:
-        ValueError: the URL or the prefix is none.
+        ValueError: the URL, the prefix or the number of shards is none.
 
     Example:
         >>> client = create_client(url="redis://127.0.0.1:6379")
     """
+    shards = config.shards(shards)
     wanted = Durability.NONE if durability is None else check_durability(durability)
     wait_ms = positive_ms(durability_timeout_ms, "durability_timeout_ms")
-    if redis is not None:
-        client = RedflowClient(redis, config.resolve_prefix(prefix), config.resolve_app(app))
-        client.durability, client.connection.durable_wait_ms = wanted, wait_ms
+    source = None
+    if redis is None:
+        source = open_source(config.redis_url(url))
+        redis = source.redis
+    client = RedflowClient._spread(redis, config.resolve_prefix(prefix), config.resolve_app(app), shards)
+    client.durability = wanted
+    for connection in client._connections:
+        connection.durable_wait_ms = wait_ms
+    if source is None:
         return client
-    source = open_source(config.redis_url(url))
-    client = RedflowClient(source.redis, config.resolve_prefix(prefix), config.resolve_app(app))
-    client.durability, client.connection.durable_wait_ms = wanted, wait_ms
     client._embedded = source.embedded
-    client.connection.address = source.address
+    for connection in client._connections:
+        connection.address = source.address
     if source.reply_timeout_s is not None:
         client.connection.limit_silence(source.reply_timeout_s)
     return client
@@ -127,6 +134,7 @@ class RedflowClient:
         app: name of the application, or None.
         run_history_retention_ms: how long finished runs are kept, ms.
         durability: how safe a run or event must be before starting or emitting it returns.
+        shards: over how many hash slots the prefix is spread.
     """
 
     def __init__(
@@ -136,14 +144,32 @@ class RedflowClient:
         app: str | None = None,
         run_history_retention_ms: float | None = None,
     ) -> None:
+        self._set_up(redis, prefix, app, run_history_retention_ms, config.shards())
+
+    @classmethod
+    def _spread(cls, redis: AnyRedis, prefix: str, app: str | None, shards: int) -> RedflowClient:
+        """A client of a prefix of so many shards."""
+        client = cls.__new__(cls)
+        client._set_up(redis, prefix, app, None, shards)
+        return client
+
+    def _set_up(
+        self, redis: AnyRedis, prefix: str, app: str | None, run_history_retention_ms: float | None, shards: int
+    ) -> None:
         check_prefix(prefix)
         self.redis = redis
         self.prefix = prefix
         self.app = app
         self.durability = Durability.NONE
         self.run_history_retention_ms = config.resolve_retention_ms(run_history_retention_ms)
-        self.connection = Connection(clone_of(redis, Keys.of(prefix).base), address_of(redis))
-        self.engine: Engine = RedisEngine(self.connection, prefix, self.run_history_retention_ms, config.local_zone)
+        self.shards = shards
+        self._connections, record = open_shards(redis, prefix, self.shards, address_of(redis))
+        self.connection = self._connections[0]
+        if self.shards == 1:
+            engine = RedisEngine(self.connection, prefix, self.run_history_retention_ms, config.local_zone)
+        else:
+            engine = ShardedEngine(self._connections, record, prefix, self.run_history_retention_ms, config.local_zone)
+        self.engine: Engine = engine
         self._embedded: EmbeddedUse | None = None
         self._registry: WorkflowRegistry | None = None
 

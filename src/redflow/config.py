@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Final, TypeGuard
 
 from redflow.domain.cron import local_zone_name
+from redflow.domain.shards import MAX_SHARDS
 
 DEFAULT_PREFIX: Final = "redflow:v1"
 """The key prefix when neither an argument nor REDFLOW_PREFIX gives one."""
@@ -36,7 +37,7 @@ DEFAULT_RETENTION_DAYS: Final = 30
 """Days for which a finished run is kept when nothing else is said."""
 
 _MS_PER_DAY: Final = 86_400_000
-_SUPPORTED_SHARDS: Final = 1
+_DEFAULT_SHARDS: Final = 1
 
 
 def default_prefix() -> str:
@@ -108,15 +109,15 @@ def shards(n: int | None = None) -> int:
         n: what the caller asked for; None leaves it to REDFLOW_SHARDS, and to 1 where that is blank.
 
     Raises:
-        ValueError: it is not a whole number, or not 1: more than one shard is not supported yet.
+        ValueError: it is not a whole number from 1 to 256.
     """
     if n is not None:
-        return _supported_shards(n, "shards", repr(n))
+        return _checked_shards(n, "shards", repr(n))
     text = os.environ.get("REDFLOW_SHARDS", "").strip()
     if not text:
-        return _SUPPORTED_SHARDS
+        return _DEFAULT_SHARDS
     number = int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
-    return _supported_shards(number, "REDFLOW_SHARDS", repr(text))
+    return _checked_shards(number, "REDFLOW_SHARDS", repr(text))
 
 
 def local_zone() -> str | None:
@@ -149,11 +150,11 @@ def say_in_environment(*, url: str | None = None, prefix: str | None = None, app
             os.environ[name] = value
 
 
-def _supported_shards(n: int | None, label: str, shown: str) -> int:
+def _checked_shards(n: int | None, label: str, shown: str) -> int:
     if not isinstance(n, int) or isinstance(n, bool) or n < 1:
         raise ValueError(f"{label} must be a whole number of 1 or more, got {shown}")
-    if n != _SUPPORTED_SHARDS:
-        raise ValueError(f"{label} must be 1, got {shown}: more than one shard is not supported yet")
+    if n > MAX_SHARDS:
+        raise ValueError(f"{label} must be at most {MAX_SHARDS}, got {shown}")
     return n
 
 

@@ -245,6 +245,12 @@ class ServerTooOldError(RedflowError):
     kind = "server_too_old"
 
 
+class ShardMismatchError(RedflowError):
+    """The prefix is spread over another number of shards than this client was told."""
+
+    kind = "shard_mismatch"
+
+
 class PoisonError(RedflowError):
     """The run's worker died several times in a row without a step of progress."""
 
@@ -332,6 +338,7 @@ _CLASS_BY_KIND: Mapping[str, type[RedflowError]] = {
         DurabilityUnsupportedError,
         ConnectionError,
         ServerTooOldError,
+        ShardMismatchError,
         PoisonError,
         StepTypeError,
     )

@@ -13,10 +13,11 @@ from typing import Final
 from redflow import telemetry
 from redflow.client import checked_app, create_client
 from redflow.domain.names import scope_queue
-from redflow.engines.redis.clock import ServerClock
+from redflow.domain.shards import shard_of_run
 from redflow.engines.redis.engine import RedisEngine
 from redflow.engines.redis.executor import Executor
 from redflow.engines.redis.journal import JournalWriter
+from redflow.engines.redis.loops.carrier import look_for_strays
 from redflow.engines.redis.loops.claimer import Claimer
 from redflow.engines.redis.loops.cleaner import clean_up
 from redflow.engines.redis.loops.cron import fire_crons
@@ -27,9 +28,15 @@ from redflow.engines.redis.loops.promoter import promote_due_runs
 from redflow.engines.redis.loops.reaper import recover_dead_runs
 from redflow.engines.redis.loops.registrar import ALIVE_MS, Registrar
 from redflow.engines.redis.loops.watchdog import watch_claimer
-from redflow.engines.redis.signals import Signals
+from redflow.engines.redis.runs import RunScripts
+from redflow.engines.redis.sharded_engine import ShardedEngine
+from redflow.engines.redis.sharded_journal import ShardedWriter
+from redflow.engines.redis.shards import SignalsOfAll, twins
+from redflow.engines.redis.site import Site, release
 from redflow.engines.redis.sources import AnyRedis
+from redflow.engines.redis.spread import C, Spread, carriers_of, claimers_of
 from redflow.errors import RedflowError
+from redflow.execution.journal import Interruption
 from redflow.execution.threads import ThreadPool
 from redflow.registry import WorkflowRegistry, get_default_registry
 
@@ -47,6 +54,7 @@ class StartWorkerOptions:
         redis: a redis-py asyncio client; not closed by `stop()`. Several workers may share one.
         url: of the server, if no `redis` is given; None means REDIS_URL, else redis://localhost:6379.
         prefix: of all keys; None means REDFLOW_PREFIX, else "redflow:v1".
+        shards: over how many hash slots the prefix is spread; None means REDFLOW_SHARDS, else 1.
         registry: the workflows it can run; None is the default registry.
         queues: the queues it serves; None means all queues of its workflows, [] none.
         concurrency: runs at a time, at least 1.
@@ -81,6 +89,7 @@ class StartWorkerOptions:
     registry_recovery_interval_ms: int = 5000
     grace_ms: int = 1000
     loop_stall_limit_ms: int = 60000
+    shards: int | None = None
 
 
 async def start_worker(options: StartWorkerOptions) -> WorkerHandle:
@@ -121,20 +130,26 @@ class WorkerHandle:
         self.id = secrets.token_hex(5)
         self._options = options
         self._owns_redis = options.redis is None
-        self.client = create_client(app=app, redis=options.redis, url=options.url, prefix=options.prefix)
+        self.client = create_client(
+            app=app, redis=options.redis, url=options.url, prefix=options.prefix, shards=options.shards
+        )
         engine = self.client.engine
         assert isinstance(engine, RedisEngine)
         self._engine = engine
         self._registry = get_default_registry() if options.registry is None else options.registry
         self._app = app
         self.queues = self._queue_names()
-        self._clock = ServerClock()
         self._concurrency = _at_least(options.concurrency, 1, 1)
         self._lease_ms = _at_least(options.lease_ms, 100, 5000)
         self._threads = ThreadPool(self._concurrency)
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._stopping: asyncio.Future[None] | None = None
         self._hurry = asyncio.Event()
+        self._lease_s = max(self._lease_ms, options.reaper_interval_ms) / 1000
+        shards = engine.shards if isinstance(engine, ShardedEngine) else [engine]
+        self._sites = [Site(shard, self._lease_s) for shard in shards]
+        self._clock = self._sites[0].clock
+        self._turn = 0
         self._build(engine)
 
     def _queue_names(self) -> list[str]:
@@ -143,26 +158,18 @@ class WorkerHandle:
         return list(dict.fromkeys(scope_queue(name, self._app) for name in names))
 
     def _build(self, engine: RedisEngine) -> None:
-        options, clock = self._options, self._clock
-        check_s = _at_least(options.blmove_timeout_sec, 1.0, 1.0)
-        knowledge_s = min(check_s, max(self._lease_ms, options.reaper_interval_ms) / 1000)
-        self._due = Deadline(clock, 60.0)
+        clock = self._clock
         self._fanouts = Deadline(clock, 30.0)
-        self._ticks = Deadline(clock, 30.0)
-        self._lease = Deadline(clock, max(self._lease_ms, options.reaper_interval_ms) / 1000)
-        self._writer = JournalWriter(
-            engine.scripts,
-            engine.events,
-            clock,
-            self.id,
-            self.queues,
-            lambda run_id, why: self._executor.interrupt(run_id, why),
-            lambda: self._claimer.wants_idle_mark(),
-            self._settling,
-            self._settled,
-        )
+        self._spread = Spread(engine, self._sites, self._registry.list) if isinstance(engine, ShardedEngine) else None
+        self._channels = {
+            channel: shard
+            for shard, site in enumerate(self._sites)
+            for channel in (site.keys.worker_channel(self.id), site.keys.timers_channel)
+        }
+        self._claimers: list[Claimer] = []
+        self._writers = [self._writer(shard) for shard in range(len(self._sites))]
         self._executor = Executor(
-            self._writer, self._registry.get, self._threads, self._slot_freed, lambda: self._registrar.register()
+            self._writer_of, self._registry.get, self._threads, self._slot_freed, lambda: self._registrar.register()
         )
         self._registrar = Registrar(
             scripts=engine.scripts,
@@ -174,27 +181,53 @@ class WorkerHandle:
             concurrency=self._concurrency,
             workflows=self._registry.list,
             alive_ms=max(ALIVE_MS, 3 * self._lease_ms),
+            elsewhere=tuple if self._spread is None else self._spread.elsewhere,
+            carry_on=None if self._spread is None else self._spread.carry_cancels_on,
         )
-        self._claimer = Claimer(
-            scripts=engine.scripts,
+        self._claimers += claimers_of(self._sites, self._spread, self._make_claimer)
+        self._carriers = [] if self._spread is None else carriers_of(self._spread, len(self._sites), self.id)
+        connections = [site.scripts.connection for site in self._sites]
+        self._signals = SignalsOfAll(connections, self._channels, self._heard, self._look_everywhere)
+
+    def _make_claimer(self, site: Site, kind: type[C]) -> C:
+        return kind(
+            scripts=site.scripts,
             worker=self.id,
             queues=self.queues,
             executor=self._executor,
             threads=self._threads,
-            clock=clock,
-            due=self._due,
-            lease=self._lease,
+            clock=site.clock,
+            due=site.due,
+            lease=site.lease,
             concurrency=self._concurrency,
             lease_ms=self._lease_ms,
-            check_s=knowledge_s,
+            check_s=min(_at_least(self._options.blmove_timeout_sec, 1.0, 1.0), self._lease_s),
             register=self._registrar.register,
         )
-        self._signals = Signals(
-            engine.connection,
-            [engine.keys.worker_channel(self.id), engine.keys.timers_channel],
-            self._heard,
-            self._claimer.ring,
-        )
+
+    def _writer(self, shard: int) -> JournalWriter:
+        """What the journals of runs on a shard write through."""
+
+        def settling(run_ids: list[str]) -> None:
+            self._executor.outcomes_sent(run_ids)
+            for claimer in self._in_turn():
+                claimer.slots_leaving()
+
+        def settled(more: bool) -> None:
+            self._claimers[shard].settled(more)
+
+        site, events, spread = self._sites[shard], self._engine.events, self._spread
+        who = (events, site.clock, self.id, self.queues, self._interrupt)
+        heard = (lambda: self._claimers[shard].wants_idle_mark(), settling, settled)
+        if spread is None:
+            return JournalWriter(site.scripts, *who, *heard)
+        return ShardedWriter([its.scripts for its in self._sites], spread.engine.outgoing, shard, *who, *heard)
+
+    def _interrupt(self, run_id: str, why: Interruption) -> None:
+        self._executor.interrupt(run_id, why)
+
+    def _writer_of(self, run_id: str) -> JournalWriter:
+        return self._writers[0 if self._spread is None else shard_of_run(run_id)]
 
     async def _start(self) -> None:
         if not self.queues:
@@ -203,7 +236,8 @@ class WorkerHandle:
         await self._registrar.sync()
         await self._signals.open()
         self._leases = LeaseKeeper(
-            scripts=self._engine.scripts,
+            twins=self._twins,
+            serves=lambda shard: shard == 0 or (self._spread is not None and self._spread.serves(shard)),
             worker=self.id,
             executor=self._executor,
             lease_ms=self._lease_ms,
@@ -221,18 +255,29 @@ class WorkerHandle:
             concurrency=self._concurrency,
         )
 
+    def _twins(self) -> list[RunScripts]:
+        """The scripts of all shards over connections of their own."""
+        mine = [site.scripts for site in self._sites]
+        others = twins([scripts.connection for scripts in mine])
+        return [scripts.on(connection) for scripts, connection in zip(mine, others, strict=True)]
+
     def _spawn_loops(self) -> None:
-        options, scripts = self._options, self._engine.scripts
-        self._spawn("claimer", self._claimer.run)
-        self._spawn("promoter", lambda: promote_due_runs(scripts, self._clock, self._due))
-        batch = min(200, _at_least(options.reaper_batch_size, 1, 100))
-        self._spawn("reaper", lambda: recover_dead_runs(scripts, self._clock, self._lease, batch, self._lease_ms))
-        cleanup_s = _at_least(options.run_history_cleanup_interval_ms, 1000, 60_000) / 1000
-        self._spawn("cleaner", lambda: clean_up(scripts, self._engine.events, cleanup_s))
+        options, scripts = self._options, [site.scripts for site in self._sites]
+        self._spawn_claimers()
+        for shard, site in enumerate(self._sites):
+            self._spawn_site(site, "" if self._spread is None else f"-{shard}")
         recovery_s = _at_least(options.registry_recovery_interval_ms, 250, 5000) / 1000
         self._spawn("fanout", lambda: carry_on_fan_outs(self._engine.events, self._clock, self._fanouts))
-        self._spawn("cron", lambda: fire_crons(self._engine.crons, self._clock, self._ticks))
         self._spawn("registrar", lambda: self._registrar.keep(recovery_s))
+        for shard, carrier in enumerate(self._carriers):
+            self._spawn(f"carrier-{shard}", carrier.run)
+        if (spread := self._spread) is not None:
+            self._spawn(
+                "strays",
+                lambda: look_for_strays(
+                    scripts, spread.serves, self.id, self.queues, self._register_at, self._lease_ms
+                ),
+            )
         if options.watchdog_enabled:
             every_ms = _at_least(options.watchdog_interval_ms, 250, 1000)
             stalled_s = _at_least(options.watchdog_stalled_for_ms, 2 * every_ms, 15_000) / 1000
@@ -242,6 +287,28 @@ class WorkerHandle:
                     scripts, self._executor, self.queues, self._restart_claimer, every_ms / 1000, stalled_s
                 ),
             )
+
+    def _spawn_site(self, site: Site, name: str) -> None:
+        """The duties that each shard has."""
+        batch = min(200, _at_least(self._options.reaper_batch_size, 1, 100))
+        cleanup_s = _at_least(self._options.run_history_cleanup_interval_ms, 1000, 60_000) / 1000
+        events = self._engine.events if site is self._sites[0] else None
+
+        async def recover() -> None:
+            await site.know_time()
+            await recover_dead_runs(site.scripts, site.clock, site.lease, batch, self._lease_ms)
+
+        self._spawn("promoter" + name, lambda: promote_due_runs(site.scripts, site.clock, site.due))
+        self._spawn("reaper" + name, recover)
+        self._spawn("cleaner" + name, lambda: clean_up(site.scripts, events, cleanup_s))
+        self._spawn("cron" + name, lambda: fire_crons(site.engine.crons, site.clock, site.ticks))
+
+    def _spawn_claimers(self) -> None:
+        for shard, claimer in enumerate(self._claimers):
+            self._spawn("claimer" if self._spread is None else f"claimer-{shard}", claimer.run)
+
+    async def _register_at(self, shard: int) -> None:
+        await self._registrar.register_at(self._sites[shard].scripts, self._sites[shard].clock)
 
     def _spawn(self, name: str, duty: Callable[[], Coroutine[object, object, None]]) -> None:
         self._loops[name] = asyncio.get_running_loop().create_task(self._keep_on(name, duty), name=f"redflow-{name}")
@@ -257,15 +324,18 @@ class WorkerHandle:
                 await asyncio.sleep(_RESTART_PAUSE_S)
 
     def _restart_claimer(self) -> None:
-        self._loops["claimer"].cancel()
-        self._claimer.ring()
-        self._spawn("claimer", self._claimer.run)
+        for name, loop in self._loops.items():
+            if name.startswith("claimer"):
+                loop.cancel()
+        self._look_everywhere()
+        self._spawn_claimers()
 
     # -- what it hears ------------------------------------------------------------------------------------------
 
     def _heard(self, channel: str, message: bytes) -> None:
+        shard = self._channels[channel]
         if message == b"bell":
-            self._claimer.ring()
+            self._claimers[shard].ring()
         elif message.startswith(b"cancel "):
             self._executor.interrupt(message[7:].decode(), "canceled")
         elif message.startswith(b"timeout "):
@@ -273,19 +343,27 @@ class WorkerHandle:
         elif message.startswith(b"wake "):
             self._executor.look_again(message[5:].decode())
         elif message.startswith(b"cron "):
-            self._ticks.bring_forward(int(message[5:]))
-        elif channel == self._engine.keys.timers_channel:
-            self._due.bring_forward(int(message))
+            self._sites[shard].ticks.bring_forward(int(message[5:]))
+        elif message == b"out":
+            self._carriers[shard].ring()
+        elif channel == self._sites[shard].keys.timers_channel:
+            self._sites[shard].due.bring_forward(int(message))
 
-    def _settling(self, run_ids: list[str]) -> None:
-        self._executor.outcomes_sent(run_ids)
-        self._claimer.slots_leaving()
-
-    def _settled(self, more: bool) -> None:
-        self._claimer.settled(more)
+    def _look_everywhere(self) -> None:
+        """Messages may have been missed."""
+        for claimer in self._claimers:
+            claimer.ring()
+        for carrier in self._carriers:
+            carrier.ring()
 
     def _slot_freed(self) -> None:
-        self._claimer.slot_freed()
+        for claimer in self._in_turn():
+            claimer.slot_freed()
+
+    def _in_turn(self) -> list[Claimer]:
+        """Of several shards each is offered free slots first in its turn."""
+        self._turn = (self._turn + 1) % len(self._claimers)
+        return self._claimers[self._turn :] + self._claimers[: self._turn]
 
     def _register_again(self) -> None:
         self._spawn("registration", self._registrar.register)
@@ -313,10 +391,10 @@ class WorkerHandle:
         await asyncio.shield(self._stopping)
 
     async def _stop(self, drain: bool) -> None:
-        for name in ("claimer", "watchdog"):
-            if name in self._loops:
-                self._loops[name].cancel()
-        await self._claimer.end()
+        for name, loop in self._loops.items():
+            if name.startswith(("claimer", "watchdog", "strays")):
+                loop.cancel()
+        await asyncio.gather(*(claimer.end() for claimer in self._claimers))
         grace_s = max(0.0, self._options.grace_ms / 1000)
         if drain:
             waits = [asyncio.ensure_future(w) for w in (self._executor.emptied(grace_s), self._hurry.wait())]
@@ -337,6 +415,7 @@ class WorkerHandle:
         if hasattr(self, "_leases"):
             await self._leases.stop()
         await self._hand_back_rest()
+        await asyncio.gather(*(carrier.end() for carrier in self._carriers))
         self._threads.close()
         await self._signals.close()
         if self._owns_redis:
@@ -350,7 +429,7 @@ class WorkerHandle:
             leases = [held.lease for held in self._executor.held.values()] + self._executor.given_up
             self._executor.held.clear()
             if leases:
-                await self._engine.scripts.release(leases, patience_s=0.5)
+                await release([site.scripts for site in self._sites], leases, patience_s=0.5)
             if self._clock.known:
                 await self._registrar.unregister()
         except RedflowError as exc:

@@ -113,7 +113,7 @@ EVENT: Final = "event_name, input, *, correlation_key=None, event_id=None"
 @pytest.mark.parametrize(
     ("function", "told"),
     [
-        (redflow.create_client, "*, app=None, redis=None, url=None, prefix=None"),
+        (redflow.create_client, "*, app=None, redis=None, url=None, prefix=None, shards=None"),
         (RedflowClient.__init__, "redis, prefix, app=None, run_history_retention_ms=None"),
         (RedflowClient.emit_workflow, f"workflow_name, input, *, {START}, parent_run_id=None"),
         (

@@ -143,8 +143,6 @@ def test_limits_are_those_of_the_code() -> None:
 
 def test_environment_variables_are_those_that_are_read() -> None:
     known = set(re.findall(r"^(RED[A-Z_]+)  ", config.__doc__ or "", re.M))
-    # Only 1 is accepted so far, so there is nothing to set.
-    known.discard("REDFLOW_SHARDS")
     assert {row[0] for row in rows(section(README, "### Environment variables"))} == known
 
 

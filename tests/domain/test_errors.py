@@ -48,6 +48,7 @@ KINDS = {
     "NotDurableError": "not_durable",
     "ConnectionError": "connection",
     "ServerTooOldError": "server_too_old",
+    "ShardMismatchError": "shard_mismatch",
     "PoisonError": "poison",
     "StepTypeError": "step_type",
 }

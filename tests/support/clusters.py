@@ -166,9 +166,9 @@ class RedisCluster:
         )
 
 
-def slot_of(prefix: str) -> int:
-    """The slot of all keys of a prefix."""
-    return int(key_slot(Keys.of(prefix).base.encode()))
+def slot_of(prefix: str, shard: int = 0, shards: int = 1) -> int:
+    """The slot of all keys of a prefix, or of one of its shards."""
+    return int(key_slot(Keys.of(prefix, shard, shards).base.encode()))
 
 
 def node_url(url: str, prefix: str) -> str:

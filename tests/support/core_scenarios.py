@@ -176,13 +176,13 @@ async def a_busy_worker_hands_over(world: World) -> None:
 async def a_killed_worker_is_replaced(world: World, directory: Path) -> None:
     """SIGKILL between two steps: another process goes on, and the step that was recorded is not called again."""
     effects = Effects(directory / "effects")
-    first = WorkerProcess(world.url, world.prefix, effects, die_at="body:two")
+    first = WorkerProcess(world.url, world.prefix, effects, die_at="body:two", shards=world.shards)
     second: WorkerProcess | None = None
     try:
         await first.ready()
         handle = await world.start(name="steps")
         assert await first.death() == -signal.SIGKILL
-        second = await WorkerProcess(world.url, world.prefix, effects).ready()
+        second = await WorkerProcess(world.url, world.prefix, effects, shards=world.shards).ready()
         assert len(await handle.result(timeout_ms=DEADLINE_S * 1000)) == 4
         assert (effects.count(handle.id, "one"), effects.count(handle.id, "two")) == (1, 2)
         assert await second.stop() == 0

@@ -24,39 +24,45 @@ _PLACES: Final = ("ready:", "suspects:", "line:", "stray:", "parked:", "mutexlin
 _LINE: Final = re.compile(r"(line|stray):(\d+):(.*)", re.DOTALL)
 
 
-async def check_invariants(connection: Connection, prefix: str, *, lowered: Collection[str] = ()) -> None:
+async def check_invariants(
+    connection: Connection, prefix: str, *, lowered: Collection[str] = (), shard: int = 0, shards: int = 1
+) -> None:
     """Fail with every rule that the keys under a prefix break.
 
     Args:
         connection: to the server.
         prefix: whose keys are looked at.
         lowered: workflows whose max_concurrency was lowered while more of their runs were running.
+        shard: which one is looked at.
+        shards: of how many.
 
     Raises:
         AssertionError: naming each rule, key and run.
     """
-    broken = await violations(connection, prefix, lowered=lowered)
+    broken = await violations(connection, prefix, lowered=lowered, shard=shard, shards=shards)
     if broken:
         raise AssertionError(f"{len(broken)} invariants are broken under {prefix!r}:\n  " + "\n  ".join(broken))
 
 
-async def violations(connection: Connection, prefix: str, *, lowered: Collection[str] = ()) -> list[str]:
+async def violations(
+    connection: Connection, prefix: str, *, lowered: Collection[str] = (), shard: int = 0, shards: int = 1
+) -> list[str]:
     """The rules that the keys under a prefix break, one line each; [] if none."""
-    broken = faults_in(await read_snapshot(connection, prefix), lowered=lowered)
-    miscount = await _miscount(connection, prefix)
+    broken = faults_in(await read_snapshot(connection, prefix, shard, shards), lowered=lowered)
+    miscount = await _miscount(connection, prefix, shard, shards)
     return [*broken, miscount] if miscount else broken
 
 
-async def _miscount(connection: Connection, prefix: str) -> str:
+async def _miscount(connection: Connection, prefix: str, shard: int, shards: int) -> str:
     """How get_stats() differs from the records; "" if it does not.
 
     While workers work, the two are not of one instant: only what differs each time, with the counts at rest around it,
     is wrong.
     """
-    queries, told = Queries(connection, Keys.of(prefix)), ""
+    queries, told = Queries(connection, Keys.of(prefix, shard, shards)), ""
     for _ in range(5):
         before = await queries.stats()
-        snapshot = await read_snapshot(connection, prefix)
+        snapshot = await read_snapshot(connection, prefix, shard, shards)
         at_rest = await queries.stats() == before
         counted = Counter(snapshot.hash(f"run:{run_id}").get("s", "?") for run_id in snapshot.names("run:"))
         if not at_rest or before["by_status"] == {status: counted[status] for status in before["by_status"]}:
@@ -220,6 +226,8 @@ class _World:
             else waiting | {f"line:{line}", f"mutexline:{run.get('mk')}"},
             "running": {"leases"} if "k" in run else waiting | suspects,
         }.get(run["s"], set())
+        if self.keys.sharded and run["s"] == "queued" and "mk" in run and not self.places[run_id]:
+            return  # in the line of a lock, wherever that is
         places = self.places[run_id]
         if len(places) != min(1, len(allowed)) or not allowed.issuperset(places):
             where = " or ".join(sorted(allowed)) or "nowhere"

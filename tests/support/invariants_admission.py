@@ -12,7 +12,8 @@ Records = Mapping[str, Mapping[str, str]]
 
 def admission_faults(keys: Snapshot, runs: Records) -> Iterator[str]:
     """Every rule that is broken."""
-    yield from _mutex_faults(keys, runs)
+    if not keys.sharded:  # else they are locks, wherever these are
+        yield from _mutex_faults(keys, runs)
     yield from _throttle_faults(keys, runs)
     for name in keys.names("debounce:"):
         run = runs.get(_text(keys, f"debounce:{name}"), {})

@@ -113,7 +113,18 @@ FAMILIES: Final = (
     _family(r"durable", "string", expires=True),
     _family(r"seq", "string"),
     _family(r"epoch", "string"),
-    _family(r"turn:(promote|purge)", "string", expires=True),
+    _family(r"outgoing", "zset"),
+    _family(r"outgoing_data", "hash"),
+    _family(r"carriers", "zset"),
+    _family(r"got:(\d+):(.+)", "hash", expires=True),
+    _family(r"lock:(.+)", "hash"),
+    _family(r"lockline:(.+)", "zset"),
+    _family(r"lockplaces:(.+)", "hash"),
+    _family(r"locks", "zset"),
+    _family(r"lockgrants", "zset"),
+    _family(r"lockseq", "string"),
+    _family(r"shards", "string"),
+    _family(r"turn:(\w+)", "string", expires=True),
 )
 """The table of redflow.engines.redis.keys; a test holds the two together."""
 
@@ -139,12 +150,14 @@ class Snapshot:
     Attributes:
         entries: by the name below the base.
         outside: names of keys that carry the prefix but stand outside its base.
+        sharded: whether it is one shard of several.
         packed: ids of runs whose records are packed; entries have them as their runs wrote them.
     """
 
     entries: dict[str, Entry]
     outside: list[str]
     packed: set[str] = field(default_factory=set)
+    sharded: bool = False
 
     def hash(self, name: str) -> dict[str, str]:
         """A hash; empty if the key is absent or something else."""
@@ -172,17 +185,20 @@ class Snapshot:
         return [*value.items()] if isinstance(value, dict) else []
 
 
-async def read_snapshot(connection: Connection, prefix: str) -> Snapshot:
-    """Everything under a prefix at this instant."""
-    base = Keys.of(prefix).base
+async def read_snapshot(connection: Connection, prefix: str, shard: int = 0, shards: int = 1) -> Snapshot:
+    """Everything under a prefix, or on one shard of it, at this instant."""
+    base = Keys.of(prefix, shard, shards).base
+    others = tuple(Keys.of(prefix, other, shards).base for other in range(shards))
+    others += (Keys.of(prefix).shards,) if shards > 1 else ()
     plain = prefix.rstrip(":")
     pattern = f"{plain}:*" if plain else f"{base}*"
-    found = Snapshot({}, [])
+    found = Snapshot({}, [], sharded=shards > 1)
     for row in as_list(await connection.read("EVAL", _READ_EVERYTHING, 0, pattern)):
         key, kind, ttl, value = as_list(row)
         name, kind_name = _text(as_bytes(key)), _text(as_bytes(kind))
         if not name.startswith(base):
-            found.outside.append(name)
+            if not name.startswith(others):
+                found.outside.append(name)
             continue
         name = name[len(base) :]
         raw = [as_bytes(part) for part in as_list(value)]

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
 from redflow.domain.run import RunOrder
+from redflow.domain.shards import on_shard
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.definitions import REGISTER, REMOVE
 from redflow.engines.redis.keys import Keys
@@ -21,6 +22,7 @@ from redflow.engines.redis.packing import read_record
 from redflow.engines.redis.replies import as_int, as_list, as_text
 from redflow.engines.redis.retention import Resets
 from redflow.engines.redis.runs import ClaimReply, Lease, RunScripts, Settlement, StepWrite
+from redflow.engines.redis.scripts import Script
 from tests.support.invariants import check_invariants
 from tests.support.keyspace import Snapshot, Value, connection_to, read_snapshot
 
@@ -47,7 +49,13 @@ def run_id(number: int) -> str:
 
 
 class Bench:
-    """The scripts of one prefix.
+    """The scripts of one prefix, or of one shard of it.
+
+    Args:
+        url: of the server.
+        prefix: of all keys.
+        shard: which one.
+        shards: of how many.
 
     Attributes:
         connection: to the server.
@@ -56,10 +64,11 @@ class Bench:
         lowered: workflows whose limit a test lowered, for the invariants.
     """
 
-    def __init__(self, url: str, prefix: str) -> None:
+    def __init__(self, url: str, prefix: str, shard: int = 0, shards: int = 1) -> None:
         self.prefix = prefix
+        self.shard, self.shards = shard, shards
         self.connection: Connection = connection_to(url)
-        self.keys = Keys.of(prefix)
+        self.keys = Keys.of(prefix, shard, shards)
         self.scripts = RunScripts(self.connection, self.keys, RETENTION_MS, now=T0)
         self.lowered: set[str] = set()
         self._redis = Redis.from_url(url)
@@ -132,7 +141,7 @@ class Bench:
         if number is None:
             self._made += 1
             number = self._made
-        return RunOrder(run_id(number), workflow, input_json)
+        return RunOrder(on_shard(run_id(number), self.shard), workflow, input_json)
 
     async def create(
         self,
@@ -204,6 +213,11 @@ class Bench:
 
     # -- looking ------------------------------------------------------------------------------------------------
 
+    async def call(self, script: Script, *args: Argument) -> Reply:
+        """Run a verb with the bench's time as its first argument, if it takes one."""
+        timed = "\n-- args: now" in script.source
+        return await self.connection.call(script, self.keys.base, (self.now, *args) if timed else args)
+
     async def read(self, *command: Argument) -> Reply:
         """A plain command; `@name` stands for the key of that name."""
         base = self.keys.base
@@ -216,7 +230,7 @@ class Bench:
 
     async def snapshot(self) -> Snapshot:
         """Everything under the prefix."""
-        return await read_snapshot(self.connection, self.prefix)
+        return await read_snapshot(self.connection, self.prefix, self.shard, self.shards)
 
     async def values(self) -> dict[str, Value]:
         """All keys and their values."""
@@ -248,7 +262,8 @@ class Bench:
         """Check the invariants, if that is asked for, remove the keys and close the connection."""
         try:
             if check:
-                await check_invariants(self.connection, self.prefix, lowered=self.lowered)
+                which = {"shard": self.shard, "shards": self.shards}
+                await check_invariants(self.connection, self.prefix, lowered=self.lowered, **which)
         finally:
             await Resets(self.connection, self.keys).everything()
             await self.connection.close()

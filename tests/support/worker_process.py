@@ -62,16 +62,28 @@ class WorkerProcess:
         url, prefix: the world it works in.
         effects: where it notes what it does.
         die_at: where it kills itself, see the program.
+        shards: over how many the prefix is spread; None: as the environment says.
     """
 
     def __init__(
-        self, url: str, prefix: str, effects: Effects, *, lease_ms: int = 400, die_at: str = "", concurrency: int = 10
+        self,
+        url: str,
+        prefix: str,
+        effects: Effects,
+        *,
+        lease_ms: int = 400,
+        die_at: str = "",
+        concurrency: int = 10,
+        shards: int | None = None,
     ) -> None:
         self.log = effects.path.with_name(f"worker-{id(self)}.log")
         config = {
             "url": url, "prefix": prefix, "effects": str(effects.path), "lease_ms": lease_ms, "die_at": die_at,
             "concurrency": concurrency,
         }  # fmt: skip
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        if shards is not None:
+            env["REDFLOW_SHARDS"] = str(shards)
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.support.worker_program", json.dumps(config)],
@@ -79,7 +91,7 @@ class WorkerProcess:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env=env,
             )
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -12,7 +13,10 @@ from redis.asyncio import Redis
 
 from redflow import RedflowClient, StartWorkerOptions, WorkerHandle, create_client, start_worker
 from redflow.definitions import BlockingWorkflowHandlerContext, WorkflowHandlerContext
+from redflow.domain.shards import shard_of_name, shard_of_run
+from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
+from redflow.engines.redis.replies import as_int
 from redflow.engines.redis.sources import AnyRedis
 from redflow.handle import RunHandle
 from redflow.registry import WorkflowRegistry
@@ -27,6 +31,9 @@ Context: TypeAlias = WorkflowHandlerContext[JsonData]
 
 BlockingContext: TypeAlias = BlockingWorkflowHandlerContext[JsonData]
 """What a test's plain handler gets."""
+
+SHARDS = int(os.environ.get("REDFLOW_TEST_SHARDS") or 1)
+"""Over how many shards worlds are spread, unless a test says otherwise; the contract is the same."""
 
 DEADLINE_S = 15.0
 """How long a test waits for something that takes milliseconds on an idle machine."""
@@ -71,23 +78,31 @@ class World:
         redis: makes the client that is given to redflow in place of the URL.
         direct: URL for the test's own look at the keys, where redis-py can't use `url` as it is; in a cluster that of
             the node which has the prefix at first.
+        shards: over how many the prefix is spread.
 
     Attributes:
         did: what handlers and steps noted, in order; the witness that stands outside of Redis.
     """
 
     def __init__(
-        self, url: str, prefix: str, *, redis: Callable[[], AnyRedis] | None = None, direct: str | None = None
+        self,
+        url: str,
+        prefix: str,
+        *,
+        redis: Callable[[], AnyRedis] | None = None,
+        direct: str | None = None,
+        shards: int = SHARDS,
     ) -> None:
         self.url = url
         self._given = redis
         self.prefix = prefix
+        self.shards = shards
         self.registry = WorkflowRegistry()
         self.client = self.new_client()
         if direct is None and url.startswith("redis+cluster://"):
             direct = node_url(url, prefix)
         self.redis: Redis = Redis.from_url(direct or url)
-        self.keys = Keys.of(prefix)
+        self.keys = Keys.of(prefix, 0, shards)
         self.did: list[str] = []
         self._workers: list[WorkerHandle] = []
         self._clients: list[RedflowClient] = []
@@ -95,7 +110,7 @@ class World:
     def new_client(self, *, app: str | None = None) -> RedflowClient:
         """Another client of this world, closed at its end."""
         redis = self._given() if self._given is not None else None
-        client = create_client(url=self.url, redis=redis, prefix=self.prefix, app=app)
+        client = create_client(url=self.url, redis=redis, prefix=self.prefix, app=app, shards=self.shards)
         if hasattr(self, "_clients"):
             self._clients.append(client)
         return client
@@ -116,6 +131,7 @@ class World:
             prefix=self.prefix,
             registry=self.registry,
             concurrency=10,
+            shards=self.shards,
         )
 
     async def small_worker(self, concurrency: int = 1) -> WorkerHandle:
@@ -154,16 +170,52 @@ class World:
 
     async def waited_for(self, handle: RunHandle[JsonData], *, by: int = 1) -> None:
         """Wait until that many clients have asked to hear the end of a run."""
-        key = self.keys.waiters(handle.id.removeprefix("run_").replace("-", ""))
+        stored = handle.id.removeprefix("run_").replace("-", "")
+        shard = shard_of_run(stored) if self.shards > 1 else 0
+        key = Keys.of(self.prefix, shard, self.shards).waiters(stored)
 
         async def count() -> int:
-            return int(await self.redis.scard(key))
+            return as_int(await self.connections[shard].read("SCARD", key))
 
         await eventually(count, f"{by} clients that wait for {handle}", until=by.__eq__)
 
+    async def check(self) -> None:
+        """Judge the keys of all shards.
+
+        Raises:
+            AssertionError: naming each rule that is broken.
+        """
+        for shard, connection in enumerate(self.connections):
+            await check_invariants(connection, self.prefix, shard=shard, shards=self.shards)
+
+    async def mutex_line(self, key: str) -> int:
+        """How many runs stand in line for a mutex."""
+        shard = shard_of_name(key, self.shards)
+        line = f"{Keys.of(self.prefix, shard, self.shards).base}{'lockline' if self.shards > 1 else 'mutexline'}:{key}"
+        return as_int(await self.connections[shard].read("ZCARD", line))
+
+    async def mutex_owner(self, key: str) -> str | None:
+        """The run that holds a mutex, or to which it was granted; as it is stored."""
+        shard = shard_of_name(key, self.shards)
+        base = Keys.of(self.prefix, shard, self.shards).base
+        command = ("HGET", f"{base}lock:{key}", "o") if self.shards > 1 else ("GET", f"{base}mutex:{key}")
+        owner = await self.connections[shard].read(*command)
+        return owner.decode() if isinstance(owner, bytes) else None
+
+    def place_of(self, workflow: str) -> tuple[Connection, Keys]:
+        """Where the runs of a workflow live."""
+        shard = shard_of_name(workflow, self.shards)
+        return self.connections[shard], Keys.of(self.prefix, shard, self.shards)
+
+    @property
+    def connections(self) -> list[Connection]:
+        """The client's connection to each shard."""
+        return self.client._connections
+
     async def key_count(self) -> int:
-        """How many keys there are under this prefix."""
-        return len([key async for key in self.redis.scan_iter(match=f"{self.prefix}*", count=1000)])
+        """How many keys there are under this prefix, but that which says over how many shards."""
+        keys = [key async for key in self.redis.scan_iter(match=f"{self.prefix}*", count=1000)]
+        return len([key for key in keys if key.decode() != Keys.of(self.prefix).shards])
 
     async def stop_workers(self) -> None:
         """Stop all workers."""
@@ -184,6 +236,6 @@ async def judged(world: World) -> AsyncIterator[World]:
     yield world
     try:
         await world.stop_workers()
-        await check_invariants(world.client.connection, world.prefix)
+        await world.check()
     finally:
         await world.close()

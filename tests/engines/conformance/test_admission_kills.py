@@ -101,10 +101,7 @@ async def test_a_killed_holders_mutex_stays_its_runs_and_then_goes_to_the_next(w
         await world.worker(replace(world.options(), lease_ms=LEASE_MS))
         handles += [await world.start(n) for n in range(1, 20)]
 
-        async def lined() -> int:
-            return int(await world.redis.zcard(f"{world.keys.base}mutexline:k"))
-
-        await eventually(lined, "19 runs in line", until=(19).__eq__)
+        await eventually(lambda: world.mutex_line("k"), "19 runs in line", until=(19).__eq__)
         assert entered == []
         kill(process)
         assert [await handle.result() for handle in handles] == [*range(20)]

@@ -191,14 +191,11 @@ async def test_a_mutex_wait_spends_no_budget(world: World) -> None:
     await world.start("first", name="holder")
     blocked = await world.start("m")
 
-    async def lined() -> int:
-        return int(await world.redis.zcard(f"{world.keys.base}mutexline:m"))
-
-    await eventually(lined, "the blocked run in line")
+    await eventually(lambda: world.mutex_line("m"), "the blocked run in line")
     assert await (await world.start("free")).result() == "free"
     free.set()
     await world.reaches(blocked, "scheduled")
-    assert await world.redis.get(f"{world.keys.base}mutex:m") is None
+    assert await world.mutex_owner("m") is None
 
 
 @pytest.mark.parametrize("what", ["throttle", "rate_limit"])

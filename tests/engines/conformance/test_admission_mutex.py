@@ -55,10 +55,7 @@ async def seen(handle: RunHandle[JsonData]) -> tuple[str, int]:
 
 
 async def in_line(world: World, count: int, key: str = "k") -> None:
-    async def length() -> int:
-        return int(await world.redis.zcard(f"{world.keys.base}mutexline:{key}"))
-
-    await eventually(length, f"{count} runs in line", until=count.__eq__)
+    await eventually(lambda: world.mutex_line(key), f"{count} runs in line", until=count.__eq__)
 
 
 async def test_one_runs_and_the_others_wait_unstarted(world: World) -> None:
@@ -155,9 +152,9 @@ async def test_a_cancel_passes_a_granted_turn_on(world: World) -> None:
     await holder.result()
 
     async def owner() -> object:
-        return await world.redis.get(f"{world.keys.base}mutex:k")
+        return await world.mutex_owner("k")
 
-    granted = second.id.removeprefix("run_").replace("-", "").encode()
+    granted = second.id.removeprefix("run_").replace("-", "")
     assert await owner() == granted
     assert await seen(second) == ("queued", 0)
     assert await world.client.cancel_run(second.id)

@@ -222,10 +222,7 @@ async def test_a_new_input_takes_the_run_out_of_the_mutex_line(calls: World) -> 
     await calls.start(name="holder")
     first = await w.run({"k": "a", "mutex": "busy"})
 
-    async def lined() -> bool:
-        return bool(await calls.redis.zcard(f"{calls.keys.base}mutexline:busy"))
-
-    await eventually(lined, "the run in line")
+    await eventually(lambda: calls.mutex_line("busy"), "the run in line")
     again = await w.run({"k": "a", "mutex": "free"})
     assert again.id == first.id
     assert await first.result() == {"k": "a", "mutex": "free"}

@@ -12,6 +12,7 @@ import pytest
 from redflow import RunHandle, StartWorkerOptions, WorkflowRegistry, define_workflow, start_worker, workflow
 from redflow.domain.run import stored_run_id
 from redflow.engines.redis.loops.cleaner import fail_unknown
+from redflow.engines.redis.replies import as_int
 from redflow.engines.redis.runs import RunScripts
 from redflow.types import JsonData
 from tests.support.world import BlockingContext, Context, World, eventually, soon
@@ -256,18 +257,18 @@ async def test_a_run_that_nobody_knows_fails_only_after_ten_minutes(world: World
     define_workflow("gone", handler=handler, registry=gone)
     await world.client.sync_registry(gone, app="app")
     handle = await world.start(name="gone")
-    worker = await world.worker(replace(world.options(), registry=known))
-    strays = world.keys.strays
+    await world.worker(replace(world.options(), registry=known))
+    connection, keys = world.place_of("gone")
 
     async def stray_lines() -> int:
-        return int(await world.redis.zcard(strays))
+        return as_int(await connection.read("ZCARD", keys.strays))
 
     await eventually(stray_lines, "the run to be set aside")
-    scripts = RunScripts(worker.client.connection, world.keys, 60_000)
+    scripts = RunScripts(connection, keys, 60_000)
     await world.client.sync_registry(WorkflowRegistry(), app="app")  # its definition is not registered any more
     assert await fail_unknown(scripts, 600_000) == 0
     assert await world.status(handle) == "queued"
-    later = RunScripts(worker.client.connection, world.keys, 60_000, now=int(time.time() * 1000) + 700_000)
+    later = RunScripts(connection, keys, 60_000, now=int(time.time() * 1000) + 700_000)
     assert await fail_unknown(later, 600_000) == 1
     state = await handle.get_state()
     assert state is not None
@@ -347,6 +348,8 @@ async def test_a_finished_run_that_reappears_in_a_queue_is_dropped(world: World)
 async def test_the_watchdog_restarts_a_claimer_that_fell_asleep(world: World, caplog: pytest.LogCaptureFixture) -> None:
     define_workflow("w", handler=handler, registry=world.registry)
     worker = await world.worker(replace(world.options(), watchdog_interval_ms=250, watchdog_stalled_for_ms=500))
-    worker._loops["claimer"].cancel()
+    for name, loop in worker._loops.items():
+        if name.startswith("claimer"):
+            loop.cancel()
     assert await world.run("awake") == "awake"
     assert "restarting its claimer" in caplog.text

@@ -40,11 +40,14 @@ from redflow.engines.redis.discovery import (
 )
 from redflow.engines.redis.durable import WAIT_MS, is_confirmed, marker_command, unsupported, wait_command
 from redflow.engines.redis.link import Argument, Link, LinkLost, Reply
+from redflow.engines.redis.routes import RoutedLink
 from redflow.engines.redis.scripts import Script
 from redflow.errors import ConnectionError, QueueFullError, RedflowError, ServerTooOldError
 from redflow.types import Durability
 
 T = TypeVar("T")
+
+OnConnect = Callable[[AbstractConnection], Awaitable[None]]
 
 OLDEST_SERVER: Final = (6, 2)
 _ASK_SENTINELS_EVERY_S: Final = 1.0
@@ -72,12 +75,17 @@ class Connection:
         new_connection: makes an unconnected redis-py connection with our settings.
         address: what to call the server in messages; without password.
         patience_s: how long a call is repeated while the server can't be reached, seconds.
+        link: what calls go over; None: a connection of its own.
     """
 
-    def __init__(self, new_connection: NewConnection, address: str, *, patience_s: float = 3.0) -> None:
+    def __init__(
+        self, new_connection: NewConnection, address: str, *, patience_s: float = 3.0, link: RoutedLink | None = None
+    ) -> None:
         self._new_connection = new_connection
         self._patience_s = patience_s
-        self._link = Link(self.connect)
+        self._link: Link | RoutedLink = Link(self.connect) if link is None else link
+        self.on_connect: OnConnect | None = None
+        """Awaited with each new connection, before anything else is asked over it."""
         self._durable: Link | None = None
         self._durable_checked: set[tuple[Durability, int]] = set()
         self.durable_wait_ms = WAIT_MS
@@ -90,19 +98,25 @@ class Connection:
         self._asking: asyncio.Task[None] | None = None
         self._asked_at = 0.0
 
-    async def connect(self) -> AbstractConnection:
+    async def connect(self, new: NewConnection | None = None) -> AbstractConnection:
         """A fresh connection to a server that is new enough, and the master where there are several.
 
+        Args:
+            new: makes it unconnected; None: as this Connection does.
+
         Raises:
-            ServerTooOldError, redflow.errors.ConnectionError, redis.exceptions.RedisError, OSError
+            ServerTooOldError, ShardMismatchError, redflow.errors.ConnectionError
+            redis.exceptions.RedisError, OSError
         """
         try:
-            connection = await self._new_connection()
+            connection = await (new or self._new_connection)()
             try:
                 with certificate_hint(connection):
                     await open_connection(connection)
                     async with asyncio.timeout(connection.socket_connect_timeout or CONNECT_TIMEOUT_S):
                         self._check(await self._hello(connection))
+                        if self.on_connect is not None:
+                            await self.on_connect(connection)
             except BaseException:
                 await connection.disconnect(nowait=True)
                 raise
@@ -344,7 +358,14 @@ class Connection:
 
     def twin(self) -> Connection:
         """Another connection to the same server, for another thread's event loop."""
-        return Connection(self._new_connection, self.address, patience_s=self._patience_s)
+        twin = Connection(self._new_connection, self.address, patience_s=self._patience_s)
+        twin.on_connect = self.on_connect
+        return twin
+
+    @property
+    def finder(self) -> NewConnection:
+        """What makes its connections."""
+        return self._new_connection
 
     async def close(self) -> None:
         """Close the connection; a call after that fails."""

@@ -106,6 +106,10 @@ class Crons:
             )
         await self._connection.call(SCHEDULE, self._keys.base, args)
 
+    def run_id(self, trigger: str, tick_ms: int) -> str:
+        """The stored id of the run that a tick starts."""
+        return cron_run_id(trigger, tick_ms, self._keys.shard)
+
     async def _server_now(self) -> int:
         if isinstance(self.now, int):
             return self.now
@@ -134,7 +138,7 @@ class Crons:
             cron.due,
             "" if turn.next is None else turn.next,
             "" if turn.fires is None else turn.fires,
-            "" if turn.fires is None else cron_run_id(cron.trigger, turn.fires),
+            "" if turn.fires is None else self.run_id(cron.trigger, turn.fires),
             LATENESS_MS,
             turn.missed,
             "" if turn.last_missed is None else turn.last_missed,

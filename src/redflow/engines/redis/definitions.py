@@ -59,14 +59,17 @@ class Definitions:
         for definition in definitions:
             self._crons.zones(definition)
             check_event_triggers(definition.options.event)
-        contracts = _contracts(definitions)
+        contracts = contracts_of(definitions)
         names = [definition.name for definition in definitions]
-        await self._connection.call(REMOVE, self._keys.base, (SERVER_TIME, app, QUIET_MS, *names))
+        await self._remove(names, app)
         await self._check_stored(definitions, contracts)
         for definition in definitions:
             if await self._register(definition, app, version):
                 await self._subscribe(definition, contracts)
                 await self._crons.schedule(definition, version)
+
+    async def _remove(self, kept: Sequence[str], app: str) -> None:
+        await self._connection.call(REMOVE, self._keys.base, (SERVER_TIME, app, QUIET_MS, *kept))
 
     async def _check_stored(self, definitions: Sequence[AnyWorkflow], contracts: Mapping[str, str]) -> None:
         """Refuse the whole registry if an event has another contract, before anything of it is written."""
@@ -186,7 +189,7 @@ def _event_name(trigger: EventTrigger) -> str:
     return trigger.name.strip()
 
 
-def _contracts(definitions: Sequence[AnyWorkflow]) -> dict[str, str]:
+def contracts_of(definitions: Sequence[AnyWorkflow]) -> dict[str, str]:
     """The contract of each event the definitions subscribe to, '-' for none.
 
     Raises:

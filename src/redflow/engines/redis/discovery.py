@@ -71,7 +71,7 @@ class ClusterFinder:
     ) -> None:
         self._nodes = list(seeds)
         self._slot = key_slot(key.encode())
-        self._to_node = to_node
+        self.to_node = to_node
         self._remap = remap
 
     async def __call__(self) -> AbstractConnection:
@@ -80,11 +80,19 @@ class ClusterFinder:
         Raises:
             redis.exceptions.RedisError, OSError: nobody knows one.
         """
+        return self.to_node(await self.owner())
+
+    async def owner(self) -> Address:
+        """The node that has the slot, as far as the others know.
+
+        Raises:
+            redis.exceptions.RedisError, OSError: nobody knows one.
+        """
         nodes, self._nodes = self._nodes, _rotated(self._nodes)
-        return self._to_node(await first_answer([partial(self._ask, node) for node in nodes]))
+        return await first_answer([partial(self._ask, node) for node in nodes])
 
     async def _ask(self, node: Address) -> Address:
-        reply = await ask(self._to_node(node), "CLUSTER", "SLOTS")
+        reply = await ask(self.to_node(node), "CLUSTER", "SLOTS")
         owner: Address | None = None
         told: list[Address] = []
         for row in reply if isinstance(reply, list) else ():

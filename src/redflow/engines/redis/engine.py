@@ -55,6 +55,7 @@ class RedisEngine:
         prefix: of all keys.
         retention_ms: how long finished runs are kept.
         local_zone: tells the IANA name of this machine's time zone, if it is known.
+        keys: of the one shard of several that this is the engine of; None: the prefix has one.
     """
 
     def __init__(
@@ -63,9 +64,10 @@ class RedisEngine:
         prefix: str,
         retention_ms: int,
         local_zone: Callable[[], str | None] = lambda: None,
+        keys: Keys | None = None,
     ) -> None:
         self.connection = connection
-        self.keys = Keys.of(prefix)
+        self.keys = keys or Keys.of(prefix)
         self.scripts = RunScripts(connection, self.keys, retention_ms)
         self.crons = Crons(connection, self.keys, local_zone)
         self.definitions = Definitions(connection, self.keys, self.crons)

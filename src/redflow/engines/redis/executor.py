@@ -46,7 +46,7 @@ class Executor:
     """Runs claimed runs, each in a task of its own.
 
     Args:
-        writer: journals write through it.
+        writer_of: run id -> what its journal writes through.
         find: name -> definition, None if this worker doesn't know it.
         threads: for plain functions.
         on_free: called when a slot becomes free.
@@ -55,13 +55,13 @@ class Executor:
 
     def __init__(
         self,
-        writer: JournalWriter,
+        writer_of: Callable[[str], JournalWriter],
         find: Callable[[str], AnyWorkflow | None],
         threads: ThreadPool,
         on_free: Callable[[], None],
         on_unknown: Callable[[], Awaitable[None]],
     ) -> None:
-        self._writer = writer
+        self._writer_of = writer_of
         self._find = find
         self._threads = threads
         self._on_free = on_free
@@ -84,12 +84,15 @@ class Executor:
             fault = fault_of(exc)
             log.error("run %s fails: its record is broken: %s", run.lease.run_id, fault)
             error = pack(make_error_json(RedflowError(f"the stored record of the run is broken: {fault}")).encode())
-            self._writer.settlements.send(Settlement(run.lease, "failed", error, None, "", b"", ()))
+            self._writer_of(run.lease.run_id).settlements.send(
+                Settlement(run.lease, "failed", error, None, "", b"", ())
+            )
             return
         if telemetry.anybody_listens():
             _tell(telemetry.RUN_CLAIMED, claim)
         lease = run.lease
-        journal = RedisJournal(self._writer, lease, claim.created_at)
+        writer = self._writer_of(lease.run_id)
+        journal = writer.journal(lease, claim.created_at, claim.queue)
         attempt = Attempt(
             claim, journal, self._threads, lambda attempt: DurableSteps(attempt, journal), self._announcer
         )
@@ -162,9 +165,9 @@ class Executor:
     async def _fetch_big(self, claim: Claim, run_id: str) -> None:
         """Inputs and decided failures over 32 KiB lie in the run's second hash."""
         if claim.input_json == b"@":
-            claim.input_json = await load_big(self._writer.scripts, run_id, "i")
+            claim.input_json = await load_big(self._writer_of(run_id).scripts, run_id, "i")
         if claim.decided_failure == b"@":
-            claim.decided_failure = await load_big(self._writer.scripts, run_id, "z")
+            claim.decided_failure = await load_big(self._writer_of(run_id).scripts, run_id, "z")
 
     # -- the end ------------------------------------------------------------------------------------------------
 
@@ -175,7 +178,7 @@ class Executor:
             if outcome is None or held.attempt.state == "lost":
                 self._lose(held)
             elif isinstance(outcome, Waiting):
-                self._writer.claim_was_taken_back()
+                self._writer_of(held.lease.run_id).claim_was_taken_back()
                 self._over(held, outcome)
             elif isinstance(outcome, HandedBack):
                 await held.journal.hand_back()

@@ -100,6 +100,10 @@ class JournalWriter:
             self._durable_records[durability] = Batcher(write, lambda step: len(step.payload))
         return self._durable_records[durability]
 
+    def journal(self, lease: Lease, created_at: int, queue: str) -> RedisJournal:
+        """A journal for one attempt of a run of a queue."""
+        return RedisJournal(self, lease, created_at)
+
     async def _start(self, starts: list[ChildStart]) -> list[tuple[str, str]]:
         return await self.scripts.start_children(starts, None)
 

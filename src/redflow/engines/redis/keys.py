@@ -1,8 +1,9 @@
 """THE data model: every key and every field of the Redis engine, in one place.
 
-All keys of a prefix share one hash tag, `<prefix>:{<h>.<k>}:`, h a hash of the prefix and k the shard: a script
-stays on one node of a Redis Cluster, and an ACL of `~<prefix>*` covers everything. The base itself, which scripts
-declare as their only key, is never written: that is why a node that hands our slot over refuses them whole.
+All keys of a prefix share one hash tag, `<prefix>:{<h>.0}:`, h a hash of the prefix: a script stays on one node of a
+Redis Cluster, and an ACL of `~<prefix>*` covers everything. The base itself, which scripts declare as their only key,
+is never written: that is why a node that hands our slot over refuses them whole. A prefix that is spread over N shards
+has a base for each, `<prefix>:{<h>.<k>/<N>}:`, k the shard; all have the keys below, scripts read k and N from it.
 
 ====================  ======  =====================================================================================
 key                   type    content
@@ -60,6 +61,19 @@ durable               string  what is written right before a wait for a replica 
 doctor                any     what try_commands tries commands on; gone when the script ends
 seq, epoch            string  counters: order within a priority; heartbeats
 turn:<duty>           string  a worker has just taken a chunk of a mass of work (promote, purge); TTL
+shards                string  at `<prefix>:{<h>.0}:` of a prefix of several shards, and nothing else there: how many;
+                              on a Cluster a copy at the base of shard 0
+outgoing              zset    entries for other shards, `<kind> <source> <target> <rest>`, by the time somebody may take
+                              them (see take_outgoing, receive_entries); this and all below: of several shards only
+outgoing_data         hash    what some entries say besides
+carriers              zset    workers that bring them away, by the time they count as gone
+got:<n>:<name>:<key>  hash    number of the newest event of that place that was sent to a run of another shard; TTL
+lock:<key>            hash    a mutex, on the shard of its key: o owner, n number of that grant, q the owner's queue
+lockline:<key>        zset    runs in line for it, as in mutexline
+lockplaces:<key>      hash    `<number> <queue>` of each of these
+locks                 zset    keys of locks by the time somebody is to look whether their owner still holds them
+lockgrants            zset    `<run> <key>` of runs to which a lock was passed and that have not taken it up
+lockseq               string  counter: numbers of grants and of places in line
 client:<c>, worker:<w>, timers  channels, not keys: ends of runs; bells and cancels; earliest due time
 ====================  ======  =====================================================================================
 
@@ -73,6 +87,8 @@ budget), mk mutex it holds, was granted or stands in line for, tl throttle it st
 dk its debounce, dd the deadline of that, di `<ms> <id>` when its input was handed in and with which run (c and
 itself), mi run it was merged into, `v:<place>` the last event that a wait of this name and key got, `s:<name>` a step
 (redflow.domain.step), `a:<n>` trace of failed attempt n: `<finished ms> <json>`.
+Of several shards: og entries of this run on their way, mn number of its place at the lock mk, mg one that was granted
+before the run stood in line, `w:<child>:<step>`, `w:<step>` the end or event that came before its step was written.
 
 A run that has ended may have its record packed: payloads (i, o, e, s:, a:, v:) of which name or value is over 64 bytes
 are then not under their names but in the text that fields `0`, `1`, `2` ... hold, 64 bytes each. It has, for each,
@@ -98,10 +114,17 @@ class Keys:
     base: str
 
     @classmethod
-    def of(cls, prefix: str, shard: int = 0) -> Keys:
-        """The keys of a prefix on one shard; a trailing colon of the prefix means nothing."""
+    def of(cls, prefix: str, shard: int = 0, shards: int = 1) -> Keys:
+        """The keys of a prefix on one of its shards; a trailing colon of the prefix means nothing."""
         plain = prefix.rstrip(":")
-        return cls(f"{plain}{':' if plain else ''}{{{prefix_tag(plain)}.{shard}}}:")
+        place = f"{shard}/{shards}" if shards > 1 else "0"
+        return cls(f"{plain}{':' if plain else ''}{{{prefix_tag(plain)}.{place}}}:")
+
+    @property
+    def shard(self) -> int:
+        """Which shard these are of."""
+        place = self.base.rpartition(".")[2].partition("}")[0]
+        return int(place.partition("/")[0])
 
     def run(self, run_id: str) -> str:
         """Record of a run."""
@@ -167,6 +190,11 @@ class Keys:
     def turn(self, duty: str) -> str:
         """The mark that a worker has just taken a chunk of a mass of work."""
         return f"{self.base}turn:{duty}"
+
+    @property
+    def shards(self) -> str:
+        """How many shards the prefix has, at the base of a prefix with one."""
+        return f"{self.base}shards"
 
     @property
     def timers_channel(self) -> str:

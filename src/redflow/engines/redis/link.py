@@ -106,6 +106,11 @@ class Link:
         return self._closed
 
     @property
+    def in_use(self) -> bool:
+        """Whether there is a connection, or one is being made."""
+        return self._connection is not None or self._writer is not None
+
+    @property
     def connection(self) -> AbstractConnection | None:
         """The connection of the moment, if there is one."""
         return self._connection

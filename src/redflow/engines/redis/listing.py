@@ -14,7 +14,7 @@ from redflow.domain.payload import unpack
 from redflow.domain.run import public_run_id, stored_run_id
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
-from redflow.engines.redis.link import Argument
+from redflow.engines.redis.link import Argument, Reply
 from redflow.engines.redis.packing import read_fields
 from redflow.engines.redis.records import listed_run
 from redflow.engines.redis.replies import as_int, as_list, as_text, readable
@@ -136,17 +136,25 @@ class Listing:
         children than a search looks at.
         """
         stored = stored_run_id(parent)
-        if stored is None:
+        place = None if stored is None else self._place_of(stored)
+        if stored is None or place is None:
             return None
-        sets = self._keys.children(stored)
-        exists, *sizes = await self._connection.read_many(
-            [("EXISTS", self._keys.run(stored)), *(("SCARD", key) for key in sets)]
-        )
+        connection, keys = place
+        sets = keys.children(stored)
+        exists, *sizes = await connection.read_many([("EXISTS", keys.run(stored)), *(("SCARD", key) for key in sets)])
         if exists != 1 or sum(map(as_int, sizes)) > _MOST_SCANNED:
             return None
-        run_ids = [as_text(run_id) for run_id in as_list(await self._connection.read("SUNION", *sets))]
-        times = await self._connection.read_many([("HGET", self._keys.run(run_id), "c") for run_id in run_ids])
+        run_ids = [as_text(run_id) for run_id in as_list(await connection.read("SUNION", *sets))]
+        times = await self._times(run_ids)
         return [(run_id, as_int(time)) for run_id, time in zip(run_ids, times, strict=True) if time is not None]
+
+    def _place_of(self, stored: str) -> tuple[Connection, Keys] | None:
+        """Where a run is; None: nowhere."""
+        return self._connection, self._keys
+
+    async def _times(self, run_ids: Sequence[str]) -> list[Reply]:
+        """When the runs were created; None for one that is gone."""
+        return await self._connection.read_many([("HGET", self._keys.run(run_id), "c") for run_id in run_ids])
 
     async def _indexes(self, status: str | None, workflow: str | None) -> list[tuple[str, str]]:
         statuses = ALL_STATUSES if status is None else (status,)

@@ -92,17 +92,28 @@ class Results:
             return
         async with self._opening:
             if self._signals is None:
-                channels = [self._keys.client_channel(self._client)]
-                self._signals = Signals(self._connection, channels, self._heard, self._look_again)
+                self._signals = Signals(self._connection, self._channels(), self._heard, self._look_again)
             await self._signals.open()
+
+    def _channels(self) -> list[str]:
+        """Where this client is told."""
+        return [self._keys.client_channel(self._client)]
+
+    def _home_of(self, stored: str) -> tuple[Connection, Keys] | None:
+        """Where a run is; None: nowhere."""
+        return self._connection, self._keys
 
     async def _look(self, stored: str, *, register: bool) -> tuple[RunEnd | None, bool]:
         """(how it ended if it has, whether it exists); registers this client in the same instant."""
-        read = ("HMGET", self._keys.run(stored), "s", "o", "e", "cw", "mi", PACKED)
+        home = self._home_of(stored)
+        if home is None:
+            return None, False
+        connection, keys = home
+        read = ("HMGET", keys.run(stored), "s", "o", "e", "cw", "mi", PACKED)
         if register:
-            reply = await self._register(stored, read)
+            reply = await self._register(connection, keys.waiters(stored), read)
         else:
-            reply = await self._connection.read(*read)
+            reply = await connection.read(*read)
         values = as_list(reply)
         status, output, error, reason, merged, packed = (v if isinstance(v, bytes) else None for v in values)
         if status is None:
@@ -112,33 +123,29 @@ class Results:
         with reading(f"run {stored}"):
             payload = output if output is not None else error
             if packed is not None and payload is None:
-                record = await read_record(self._connection, self._keys, stored)
+                record = await read_record(connection, keys, stored)
                 if b"s" not in record:
                     return None, False
                 payload = record.get(b"o" if status == b"succeeded" else b"e")
-            end = await self._end(stored, status, payload, reason)
+            if payload == b"@":
+                field = "o" if status == b"succeeded" else "e"
+                whole = await connection.read("HGET", keys.big(stored), field)
+                payload = whole if isinstance(whole, bytes) else None
+            end = _run_end(status, payload, reason)
             end.merged_into = merged.decode() if merged is not None else None
         return end, True
 
-    async def _register(self, stored: str, read: Sequence[Argument]) -> Reply:
+    async def _register(self, connection: Connection, waiters: str, read: Sequence[Argument]) -> Reply:
         """Enter this client among those that hear of the run's end, and read the run: a transaction, not a script.
 
         A script would cost every run that is awaited a call more than its life takes. A full server enters nobody;
         the slow check finds the end.
         """
-        waiters = self._keys.waiters(stored)
         enter = (("SADD", waiters, self._client), ("EXPIRE", waiters, _REGISTRATION_TTL_S), read)
         try:
-            return (await self._connection.transaction(enter))[-1]
+            return (await connection.transaction(enter))[-1]
         except QueueFullError:
-            return await self._connection.read(*read)
-
-    async def _end(self, stored: str, status: bytes, payload: bytes | None, reason: bytes | None) -> RunEnd:
-        if payload == b"@":
-            field = "o" if status == b"succeeded" else "e"
-            whole = await self._connection.read("HGET", self._keys.big(stored), field)
-            payload = whole if isinstance(whole, bytes) else None
-        return _run_end(status, payload, reason)
+            return await connection.read(*read)
 
     def _heard(self, channel: str, message: bytes) -> None:
         run_id, status, payload = message.split(b" ", 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from redflow.engines.redis.connection import Connection
@@ -13,11 +14,17 @@ _CHUNK: Final = 500
 
 
 class Resets:
-    """Removes keys in chunks; nothing outside the prefix is ever looked at."""
+    """Removes keys in chunks; nothing outside the prefix is ever looked at.
 
-    def __init__(self, connection: Connection, keys: Keys) -> None:
+    Args:
+        connection: to the server.
+        keys: of the prefix.
+        others: those of further shards on the same server, looked for in the same pass.
+    """
+
+    def __init__(self, connection: Connection, keys: Keys, others: Sequence[Keys] = ()) -> None:
         self._connection = connection
-        self._keys = keys
+        self._bases = [one.base.encode() for one in (keys, *others)]
 
     async def everything(self) -> int:
         """Remove every key; how many."""
@@ -28,17 +35,22 @@ class Resets:
         return await self._remove(_KEPT)
 
     async def _remove(self, kept: tuple[bytes, ...]) -> int:
-        base = self._keys.base.encode()
+        start = self._bases[0]
+        if len(self._bases) > 1:  # they differ in what follows the last dot
+            start = start.rpartition(b".")[0] + b"."
         cursor: bytes = b"0"
         removed = 0
         while True:
             reply = as_list(
-                await self._connection.read("SCAN", cursor, "MATCH", _escaped(base) + b"*", "COUNT", _CHUNK)
+                await self._connection.read("SCAN", cursor, "MATCH", _escaped(start) + b"*", "COUNT", _CHUNK)
             )
             cursor = as_bytes(reply[0])
             found = [as_bytes(key) for key in as_list(reply[1])]
-            doomed = [key for key in found if not key[len(base) :].startswith(kept)] if kept else found
-            if doomed:
+            for base in self._bases:  # apart: of a Cluster each is in another slot
+                ours = [key for key in found if key.startswith(base)]
+                doomed = [key for key in ours if not key[len(base) :].startswith(kept)] if kept else ours
+                if not doomed:
+                    continue
                 removed += as_int(await self._connection.read("UNLINK", *doomed))
             if cursor == b"0":
                 return removed

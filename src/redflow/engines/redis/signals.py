@@ -67,6 +67,10 @@ class Signals:
         except TimeoutError:
             raise ConnectionError(f"can't subscribe at {self._source.address}: {self._failure}") from self._failure
 
+    def hears(self, connection: Connection) -> bool:
+        """Whether it is this server that it listens to."""
+        return self._source is connection
+
     @property
     def alive(self) -> bool:
         """Whether the subscription stands right now."""

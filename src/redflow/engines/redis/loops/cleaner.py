@@ -19,12 +19,12 @@ STRAY_PATIENCE_MS: Final = 600_000
 """How long a run whose workflow nobody knows is kept for a worker that does, ms (spec 6.1)."""
 
 
-async def clean_up(scripts: RunScripts, events: Events, every_s: float) -> None:
-    """Clean up at once and then at each interval, for ever."""
+async def clean_up(scripts: RunScripts, events: Events | None, every_s: float) -> None:
+    """Clean up at once and then at each interval, for ever; events are at home only."""
     turns = Turns(scripts.connection, scripts.keys.turn("purge"))
     while True:
         try:
-            for purge in (scripts.purge, events.purge):
+            for purge in (scripts.purge, *(() if events is None else (events.purge,))):
                 while await purge(None, _CHUNK) == _CHUNK:
                     await turns.take()
             await fail_unknown(scripts, STRAY_PATIENCE_MS)

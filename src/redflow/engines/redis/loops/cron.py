@@ -7,7 +7,7 @@ import logging
 from typing import Final
 
 from redflow import telemetry
-from redflow.domain.run import cron_run_id, public_run_id
+from redflow.domain.run import public_run_id
 from redflow.engines.redis.clock import ServerClock
 from redflow.engines.redis.crons import MOST_DUE, Crons, DueCron
 from redflow.engines.redis.loops.deadlines import Deadline
@@ -44,19 +44,19 @@ async def fire_due(crons: Crons) -> tuple[int, int | None]:
             log.error("cron trigger %s can't be fired by this worker: %s", cron.trigger, exc)
             stuck = True
             continue
-        _tell(cron, code, turn.fires, turn.missed)
+        _tell(crons, cron, code, turn.fires, turn.missed)
     # One that this worker can't fire stays due: look again later, others may know its time zone.
     return now, max(following or 0, now + _PAUSE_MS) if stuck else following
 
 
-def _tell(cron: DueCron, code: str, fires: int | None, missed: int) -> None:
+def _tell(crons: Crons, cron: DueCron, code: str, fires: int | None, missed: int) -> None:
     if code in ("fired", "skipped") and fires is not None:
         telemetry.emit(
             telemetry.CRON_TICK,
             trigger=cron.trigger,
             tick=fires,
             outcome=code,
-            run_id=public_run_id(cron_run_id(cron.trigger, fires)) if code == "fired" else None,
+            run_id=public_run_id(crons.run_id(cron.trigger, fires)) if code == "fired" else None,
         )
     if code in ("fired", "skipped", "missed") and missed:
         log.warning("cron trigger %s missed %d ticks from %d on: no worker was there", cron.trigger, missed, cron.due)

@@ -13,12 +13,14 @@ import logging
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from redflow.engines.redis.executor import Executor, monotonic
 from redflow.engines.redis.journal import INTERRUPTIONS
 from redflow.engines.redis.runs import Lease, RunScripts
+from redflow.engines.redis.shards import close_all
+from redflow.engines.redis.site import by_shard, release
 from redflow.errors import RedflowError
 
 log = logging.getLogger("redflow")
@@ -30,7 +32,8 @@ class LeaseKeeper:
     """The renewing thread.
 
     Args:
-        scripts: of the prefix, over the worker's connection; the thread makes its own from it.
+        twins: makes the scripts of each shard for the thread, over connections of its own; called in the thread.
+        serves: whether workflows of this worker live on a shard: there it says that it is alive.
         worker: id of this worker.
         executor: what it holds; asked from the thread, told on the loop.
         lease_ms: length of a lease.
@@ -42,7 +45,8 @@ class LeaseKeeper:
     def __init__(
         self,
         *,
-        scripts: RunScripts,
+        twins: Callable[[], Sequence[RunScripts]],
+        serves: Callable[[int], bool],
         worker: str,
         executor: Executor,
         lease_ms: int,
@@ -50,7 +54,8 @@ class LeaseKeeper:
         loop_stall_limit_s: float,
         on_unregistered: Callable[[], None],
     ) -> None:
-        self._scripts = scripts
+        self._twins = twins
+        self._serves = serves
         self._worker = worker
         self._executor = executor
         self._lease_ms = lease_ms
@@ -64,7 +69,7 @@ class LeaseKeeper:
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._thread_loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
-        self._epoch = 0
+        self._epochs: dict[int, int] = {}
         self._stall_told = False
         self._let_go: set[str] = set()
 
@@ -116,7 +121,7 @@ class LeaseKeeper:
             self._on_loop(_end, self._ended)
 
     async def _keep(self) -> None:
-        scripts = self._scripts.on(self._scripts.connection.twin())
+        scripts = self._twins()
         period_s = self._lease_ms / 2000
         failing = False
         try:
@@ -136,7 +141,7 @@ class LeaseKeeper:
                     failing = True
                     self._on_loop(self._drop_expired)
         finally:
-            await scripts.connection.close()
+            await close_all([its.connection for its in scripts])
 
     async def _pause(self, seconds: float) -> None:
         """Sleep until the next renewal or a stop."""
@@ -144,28 +149,40 @@ class LeaseKeeper:
             async with asyncio.timeout(seconds):
                 await self._stop.wait()
 
-    async def _renew(self, scripts: RunScripts) -> None:
+    async def _renew(self, scripts: Sequence[RunScripts]) -> None:
         leases = [lease for lease in self._executor.leases() if lease.run_id not in self._let_go]
-        sent_at = monotonic()
         patience_s = max(0.05, self._lease_ms / 4000)
+        held = by_shard(leases, len(scripts))
+        shards = [shard for shard in range(len(scripts)) if shard in held or self._serves(shard)]
+        # A shard that can't be reached doesn't keep the others from being told.
+        done = await asyncio.gather(
+            *(self._renew_at(shard, scripts[shard], held.get(shard, []), patience_s) for shard in shards),
+            return_exceptions=True,
+        )
+        for result in done:
+            if result is not None:
+                raise result
+        # An outage is no death: runs that were let go during it are handed back, unless somebody has them.
+        if given_up := self._executor.given_up[:]:
+            await release(scripts, given_up, patience_s=patience_s)
+            del self._executor.given_up[: len(given_up)]
+
+    async def _renew_at(self, shard: int, scripts: RunScripts, leases: list[Lease], patience_s: float) -> None:
+        sent_at = monotonic()
         answer = await scripts.renew(self._worker, self._lease_ms, self._alive_ms, leases, patience_s=patience_s)
         if answer is None:
             self._on_loop(self._on_unregistered)
             return
         _now, epoch, reasons = answer
-        if epoch < self._epoch:
+        if epoch < self._epochs.get(shard, 0):
             log.warning("Redis went back in time (a failover or a restored copy): all leases are given up")
             reasons = dict.fromkeys(range(len(leases)), "lost")
-        self._epoch = epoch
+        self._epochs[shard] = epoch
         for index, lease in enumerate(leases):
             if reasons.get(index) != "lost":
                 lease.good_until = sent_at + self._lease_ms / 1000
         if reasons:
             self._on_loop(self._apply, leases, reasons)
-        # An outage is no death: runs that were let go during it are handed back, unless somebody has them.
-        if given_up := self._executor.given_up[:]:
-            await scripts.release(given_up, patience_s=patience_s)
-            del self._executor.given_up[: len(given_up)]
 
     def _loop_is_stuck(self) -> bool:
         silent_s = monotonic() - self._loop_beat

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import orjson
@@ -41,6 +41,8 @@ class Registrar:
         queues: scoped queues it serves.
         concurrency: its slots; for people who look.
         workflows: the registry's present content.
+        elsewhere: scripts and clock of the further shards on which these live.
+        carry_on: cancels the children of canceled runs.
         alive_ms: how long it counts as alive after a heartbeat.
     """
 
@@ -56,6 +58,8 @@ class Registrar:
         concurrency: int,
         workflows: Callable[[], Sequence[AnyWorkflow]],
         alive_ms: int,
+        elsewhere: Callable[[], Sequence[tuple[RunScripts, ServerClock]]] = tuple,
+        carry_on: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._scripts = scripts
         self._definitions = definitions
@@ -66,12 +70,28 @@ class Registrar:
         self._concurrency = concurrency
         self._workflows = workflows
         self._alive_ms = alive_ms
+        self._elsewhere = elsewhere
+        self._carry_on = carry_on or self._cancel_children
         self._started_at: int | None = None
         self._told: set[str] = set()
         """The workflows that Redis was told this worker knows."""
 
     async def register(self) -> None:
-        """Make this worker known."""
+        """Make this worker known, at home and where its workflows live."""
+        names = [definition.name for definition in self._workflows()]
+        places = [(self._scripts, self._clock), *self._elsewhere()]
+        home, *others = await asyncio.gather(*(self.register_at(*place) for place in places), return_exceptions=True)
+        if isinstance(home, BaseException):
+            raise home
+        for result in others:  # who can't be reached now is told by the claim that finds it unknown there
+            if isinstance(result, BaseException):
+                log.warning("worker %s could not be registered on a shard: %s", self._worker, result)
+        if self._started_at is None:
+            self._started_at = home
+        self._told = set(names)
+
+    async def register_at(self, scripts: RunScripts, clock: ServerClock) -> int:
+        """Make this worker known on one shard; the server's time."""
         info = {
             "queues": list(self._queues),
             "concurrency": self._concurrency,
@@ -80,12 +100,9 @@ class Registrar:
         }
         names = [definition.name for definition in self._workflows()]
         args: list[Argument] = [SERVER_TIME, self._worker, self._alive_ms, self._app, orjson.dumps(info), *names]
-        scripts = self._scripts
         now, _epoch = as_list(await scripts.connection.call(REGISTER_WORKER, scripts.keys.base, args))
-        self._clock.observe(as_int(now))
-        self._told = set(names)
-        if self._started_at is None:
-            self._started_at = as_int(now)
+        clock.observe(as_int(now))
+        return as_int(now)
 
     async def sync(self) -> None:
         """Write the metadata of the registry's workflows."""
@@ -93,9 +110,9 @@ class Registrar:
 
     async def unregister(self) -> None:
         """Say goodbye."""
-        scripts = self._scripts
         args: list[Argument] = [SERVER_TIME, self._worker, QUIET_MS, *self._queues]
-        await scripts.connection.call(UNREGISTER_WORKER, scripts.keys.base, args, patience_s=0.5)
+        for scripts in (self._scripts, *(scripts for scripts, _ in self._elsewhere())):
+            await scripts.connection.call(UNREGISTER_WORKER, scripts.keys.base, args, patience_s=0.5)
 
     async def keep(self, every_s: float) -> None:
         """Look at each interval whether the metadata is still there, for ever."""
@@ -113,5 +130,10 @@ class Registrar:
         if unlike or self._told != {definition.name for definition in workflows}:
             await self.register()
             await self.sync()
+        if cascade:
+            await self._carry_on()
+
+    async def _cancel_children(self) -> None:
+        cascade = True
         while cascade:
             _count, cascade = await self._scripts.cancel_children(CASCADE_CHUNK)

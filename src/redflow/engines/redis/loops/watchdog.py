@@ -15,7 +15,7 @@ log = logging.getLogger("redflow")
 
 
 async def watch_claimer(
-    scripts: RunScripts,
+    scripts: Sequence[RunScripts],
     executor: Executor,
     queues: Sequence[str],
     restart: Callable[[], None],
@@ -36,7 +36,13 @@ async def watch_claimer(
         elif loop.time() - since >= stalled_for_s and queues:
             since = loop.time()
             try:
-                ready = await scripts.connection.read_many([("ZCARD", f"{scripts.keys.base}ready:{q}") for q in queues])
+                ready = [
+                    count
+                    for its in scripts
+                    for count in await its.connection.read_many(
+                        [("ZCARD", f"{its.keys.base}ready:{q}") for q in queues]
+                    )
+                ]
             except RedflowError as exc:
                 log.debug("the watchdog could not look: %s", exc)
                 continue

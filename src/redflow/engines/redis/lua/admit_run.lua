@@ -17,7 +17,7 @@
 -- include: start_clock
 -- include: rate_window
 local base, now, id = KEYS[1], server_now(ARGV[1]), ARGV[2]
-local key, mutex = base .. 'run:' .. id, ARGV[6]
+local key, mutex, sharded = base .. 'run:' .. id, ARGV[6], string.find(KEYS[1], '/%d+}:$') -- then note_lock gave it the mutex
 local rate = { key = ARGV[7], limit = tonumber(ARGV[8]), period = tonumber(ARGV[9]) }
 local throttle = { key = ARGV[10], limit = ARGV[11], period = tonumber(ARGV[12]) }
 
@@ -75,7 +75,7 @@ local function admit(run)
   local prefix = #run.workflow .. ':' .. run.workflow .. ':'
   local rated, throttled = rate.key ~= '' and prefix .. rate.key, throttle.key ~= '' and prefix .. throttle.key
   if run.mutex and run.mutex ~= mutex then leave_mutex(base, id, run.mutex, now) end
-  local owner = mutex ~= '' and redis.call('GET', base .. 'mutex:' .. mutex)
+  local owner = mutex ~= '' and (sharded and id or redis.call('GET', base .. 'mutex:' .. mutex))
   if owner and owner ~= id then return wait_for_mutex(run, first) end
   if run.line and run.line ~= throttled then
     leave_throttle(base, id, run.line, now)
@@ -94,7 +94,7 @@ local function admit(run)
     if owner then leave_mutex(base, id, mutex, now) end
     return stand_in_line(throttled, run)
   end
-  if mutex ~= '' then
+  if mutex ~= '' and not sharded then
     redis.call('SET', base .. 'mutex:' .. mutex, id)
     redis.call('HSET', key, 'mk', mutex)
     redis.call('ZREM', base .. 'grants', id)

@@ -7,6 +7,8 @@
 -- include: server_now
 -- include: stored_id
 -- include: end_debounce
+-- include: other_shard
+-- include: post_entry
 local base = KEYS[1]
 local now, limit, purged, looked = server_now(ARGV[1]), tonumber(ARGV[2]), 0, 0
 
@@ -22,9 +24,10 @@ local function purge_head(key, retention)
   local id = redis.call('LINDEX', key, 0)
   if not id then return false end
   -- one that is no record must not block the list
-  local r = redis.pcall('HMGET', base .. 'run:' .. id, 'f', 's', 'w', 'p', 'dk')
+  local r = redis.pcall('HMGET', base .. 'run:' .. id, 'f', 's', 'w', 'p', 'dk', 'og')
   local finished = tonumber(r[1] or '')
   if finished and finished + retention > now then return false end
+  if tonumber(r[6] or '0') > 0 then return false end -- something of it is still on its way to another shard
   redis.call('LPOP', key)
   if r[1] then
     local workflow = r[3] or '' -- a broken record is removed like any other
@@ -32,7 +35,9 @@ local function purge_head(key, retention)
     redis.call('ZREM', index, id)
     if redis.call('EXISTS', index) == 0 then forget_workflow(workflow) end
     local parent = r[4] and stored_id(r[4])
-    if parent then
+    if parent and other_shard(base, parent) then
+      post_entry(base, 'disown - ' .. parent .. ' ' .. id)
+    elseif parent then
       for _, kind in ipairs({ 'kids:', 'reached:' }) do redis.call('SREM', base .. kind .. parent, id) end
     end
     if r[5] then end_debounce(base, id, r[5]) end

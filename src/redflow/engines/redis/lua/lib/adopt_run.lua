@@ -1,11 +1,14 @@
--- Enters a new run among its parent's children. A parent that is canceled, or about to be, takes the child along.
+-- Enters a new run among its parent's children, which stand with the parent: on another shard by an entry.
 -- include: stored_id
--- include: cascade_from
+-- include: enter_child
+-- include: other_shard
+-- include: post_entry
 local function adopt_run(base, id, parent)
   local holder = stored_id(parent)
   if not holder then return end
-  local r = redis.call('HMGET', base .. 'run:' .. holder, 's', 'cr', 'cw')
-  if not r[1] then return end
-  redis.call('SADD', base .. 'kids:' .. holder, id)
-  if r[1] == 'canceled' or r[2] then cascade_from(base, holder, r[3] or '') end
+  if other_shard(base, holder) then
+    post_entry(base, 'adopt ' .. id .. ' ' .. holder .. ' -')
+  else
+    enter_child(base, id, holder)
+  end
 end

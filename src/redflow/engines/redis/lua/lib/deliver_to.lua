@@ -1,14 +1,16 @@
--- Starts the run of one subscriber. A delivery field d:<trigger id> is a JSON array: status, workflow, queue, run id or error.
--- The run's id is made of event and trigger, so that a delivery never starts two: the event's time, its number (so that
--- ids keep the order of events of one ms) and a digest, in the layout of all ids.
+-- Starts the run of one subscriber, or has it started where its workflow lives. A delivery field d:<trigger id> is a JSON
+-- array: status, workflow, queue, run id or error.
 -- include: create_run
 -- include: public_id
+-- include: delivery_run_id
+-- include: workflow_shard
+-- include: post_entry
 local function deliver_to(base, id, event, trigger, delivery, now)
-  local run_id = string.format('%012x70008%04x', event.ts, event.seq % 65536)
-    .. string.sub(redis.sha1hex(id .. ' ' .. trigger), 1, 11)
+  local shard, other = workflow_shard(base, delivery[2])
+  if other then return post_entry(base, 'start - ' .. trigger .. ' ' .. id) end
   local code, run = create_run(base, now, '', {
-    id = run_id, workflow = delivery[2], queue = '', max_attempts = '', input = event.data, run_at = '',
-    key = '', ttl = '', priority = '', run_timeout = '', parent = event.parent,
+    id = delivery_run_id(event, trigger, shard), workflow = delivery[2], queue = '', max_attempts = '',
+    input = event.data, run_at = '', key = '', ttl = '', priority = '', run_timeout = '', parent = event.parent,
   })
   if code == 'unknown_workflow' then
     delivery[1], delivery[4] = 'failed', { name = 'UnknownWorkflowError', kind = 'unknown_workflow',

@@ -3,6 +3,8 @@
 -- some are left. After many that are passed over the event notes (wc) the deadline at which the next pass goes on; whoever
 -- begins to wait behind that looks back at the event by himself.
 -- include: resolve_wait
+-- include: other_shard
+-- include: give_event
 local function wake_waiters(base, place, event, limit)
   local key, woken, passed = base .. 'waiting:' .. place, 0, 0
   redis.call('ZREMRANGEBYSCORE', key, '-inf', event.ts - 1)
@@ -17,14 +19,19 @@ local function wake_waiters(base, place, event, limit)
     if #waiting == 0 then return false end
     for i = 1, #waiting, 2 do
       local run, field = string.sub(waiting[i], 1, 32), string.sub(waiting[i], 34)
-      local received = redis.call('HGET', base .. 'run:' .. run, 'v:' .. place)
+      local other = other_shard(base, run)
+      local received = other and redis.call('HGET', base .. 'got:' .. place, run)
+        or not other and redis.call('HGET', base .. 'run:' .. run, 'v:' .. place)
       last = waiting[i + 1]
       if received and tonumber(received) >= event.seq then
         passed = passed + 1
       else
         redis.call('ZREM', key, waiting[i])
         woken = woken + 1
-        if resolve_wait(base, run, field, place, event) then redis.call('SADD', base .. 'resumed:' .. event.id, run) end
+        if other then give_event(base, run, field, place, event) end
+        if other or resolve_wait(base, run, field, place, event) then
+          redis.call('SADD', base .. 'resumed:' .. event.id, run)
+        end
       end
     end
   end
