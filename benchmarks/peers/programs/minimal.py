@@ -1,8 +1,8 @@
 """The minimal loop: the least that a durable engine in Python over Redis could do, as the limit to measure by.
 
-Four batched scripts over redis-py with hiredis. Create: a record and a push to the queue. Claim: n at a time. Record
-and settle: n at a time, all coroutines' writes of one turn of the event loop together. No leases, no fences, no
-retries, no indexes, no retention, no checks: a worker that dies loses what it had claimed.
+Four batched scripts over redis-py with hiredis, nothing else. Create: a record and a push to the queue. Claim: n at a
+time. Record and settle: n at a time, all coroutines' writes of one turn of the event loop together. No leases, no
+fences, no retries, no indexes, no retention, no checks: a worker that dies loses what it had claimed.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from redflow import (
     define_workflow,
     start_worker,
 )
+from redflow._collector import spare_collector
 from redflow.types import WorkflowCall
 
 _APP = "benchmark"
@@ -108,6 +109,7 @@ class Client(stage.Client):
 async def _work(settings: Config) -> None:
     options = StartWorkerOptions(app=_APP, url=settings.url, registry=_REGISTRY, concurrency=settings.concurrency)
     worker = await start_worker(options)
+    spare_collector()  # as `redflow worker` does
     ending = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
     await ending.wait()

@@ -48,7 +48,7 @@ class Link:
         self._pending: deque[asyncio.Future[Reply]] = deque()
         self._outbox: list[tuple[bytes, asyncio.Future[Reply]]] = []
         self._writer: asyncio.Task[None] | None = None
-        self._sending = False
+        self._planned = False
         self._reader: asyncio.Task[None] | None = None
         self._watchdog: asyncio.TimerHandle | None = None
         self._replies_seen = 0
@@ -64,7 +64,9 @@ class Link:
             redis.exceptions.ResponseError: the server refused the command.
         """
         future = self._queue(args)
-        self._wake_writer()
+        if self._outbox and not self._planned and self._writer is None:
+            self._planned = True
+            asyncio.get_running_loop().call_soon(self._write_planned)
         return future
 
     def send_now(self, *args: Argument) -> asyncio.Future[Reply]:
@@ -73,11 +75,7 @@ class Link:
         So the server works on it while this turn of the loop goes on.
         """
         future = self._queue(args)
-        stream = None if self._connection is None or self._sending else self._connection._writer
-        if stream is None or stream.transport.is_closing() or stream.transport.get_write_buffer_size():
-            self._wake_writer()  # there is no connection, or its buffer is full
-        else:
-            stream.writelines(self._take_outbox())
+        self._write()
         return future
 
     def _queue(self, args: Sequence[Argument]) -> asyncio.Future[Reply]:
@@ -88,9 +86,19 @@ class Link:
             self._outbox.append((_pack(args), future))
         return future
 
-    def _wake_writer(self) -> None:
-        if self._writer is None and self._outbox:
-            self._writer = asyncio.get_running_loop().create_task(self._write_outbox())
+    def _write_planned(self) -> None:
+        self._planned = False
+        self._write()
+
+    def _write(self) -> None:
+        if self._writer is not None or not self._outbox:
+            return
+        stream = None if self._connection is None else self._connection._writer
+        if stream is None or stream.transport.is_closing() or stream.transport.get_write_buffer_size():
+            # There is no connection, or the server is slow to read.
+            self._writer = asyncio.get_running_loop().create_task(self._write_patiently())
+        else:
+            stream.writelines(self._take_outbox())
 
     @property
     def closed(self) -> bool:
@@ -121,7 +129,7 @@ class Link:
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
 
-    async def _write_outbox(self) -> None:
+    async def _write_patiently(self) -> None:
         try:
             while self._outbox and not self._closed:
                 try:
@@ -129,13 +137,10 @@ class Link:
                 except Exception as exc:  # whatever it is (a server too old, say), those who wait must hear of it
                     self._fail_outbox(exc)
                     return
-                self._sending = True
                 try:
                     await connection.send_packed_command(self._take_outbox(), check_health=False)
                 except (RedisError, OSError) as exc:
                     await self._drop(f"sending failed: {exc}")
-                finally:
-                    self._sending = False
         finally:
             self._writer = None
             if self._closed:
@@ -160,24 +165,24 @@ class Link:
         self._reader = asyncio.get_running_loop().create_task(self._read_replies(connection))
         return connection
 
+    def _settle(self, reply: Reply | Exception) -> None:
+        """Give a reply to who waits for it."""
+        self._replies_seen += 1
+        future = self._pending.popleft()
+        if future.cancelled():
+            return
+        if isinstance(reply, Exception):
+            future.set_exception(reply)
+        else:
+            future.set_result(reply)
+
     async def _read_replies(self, connection: AbstractConnection) -> None:
-        pending = self._pending
         try:
             while True:
-                error: ResponseError | None = None
-                reply: Reply = None
                 try:
-                    reply = await connection.read_response(disable_decoding=True, disconnect_on_error=False)
+                    self._settle(await connection.read_response(disable_decoding=True, disconnect_on_error=False))
                 except ResponseError as exc:
-                    error = exc
-                self._replies_seen += 1
-                future = pending.popleft()
-                if future.cancelled():
-                    continue
-                if error is not None:
-                    future.set_exception(error)
-                else:
-                    future.set_result(reply)
+                    self._settle(exc)
         except (RedisError, OSError, IndexError) as exc:
             await self._drop(f"the connection broke: {exc}", reader_ended=True)
         except asyncio.CancelledError:
@@ -197,10 +202,13 @@ class Link:
         if not self._pending:
             return
         if self._replies_seen == seen:
-            task = asyncio.get_running_loop().create_task(self._drop(f"no reply in {self.reply_timeout_s:g} s"))
-            task.add_done_callback(lambda done: done.exception())
+            self._drop_soon(f"no reply in {self.reply_timeout_s:g} s")
         else:
             self._watch()
+
+    def _drop_soon(self, why: str) -> None:
+        task = asyncio.get_running_loop().create_task(self._drop(why))
+        task.add_done_callback(lambda done: done.exception())
 
     async def _drop(self, why: str, *, reader_ended: bool = False, for_good: bool = False) -> None:
         connection, reader = self._connection, self._reader
