@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+LONG_S: Final = 0.8
+"""A step that is longer than the lease."""
 SLEEP_MS: Final = 40
 RETRY_DELAY_MS: Final = 25
 DEBOUNCE_PERIOD_MS: Final = 60

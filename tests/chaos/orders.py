@@ -221,6 +221,16 @@ async def _tree(orders: Orders) -> None:
     await orders.result(handle)
 
 
+async def _cancel(orders: Orders) -> None:
+    """Cancel a run that is at work."""
+    handle = await orders.start("gap", {"n": orders.number()})
+    if handle is None:
+        return
+    await orders.reaches(handle, ("running", "succeeded"))
+    await orders.cancel(handle)
+    await orders.result(handle)
+
+
 async def _ticks(orders: Orders) -> None:
     """Wait until cron has started two runs."""
     await orders.known("ticks")
@@ -267,6 +277,9 @@ PRIMITIVES: Final[dict[str, Primitive]] = {
     "on-failure": Primitive(_runs("fails"), ("fails",), 1),
     "idempotency": Primitive(_keyed, ("plain",), 0.5),
     "concurrency": Primitive(_several("limited", 3), ("limited",), 0.7),
+    "wide": Primitive(_runs("wide"), ("wide",), 3),
+    "long": Primitive(_runs("long"), ("long",), 0.3),
+    "cancel": Primitive(_cancel, ("gap",), 0.7),
     "gap": Primitive(_runs("gap"), ("gap",), 1),
     "poison": Primitive(_runs("poison"), ("poison",), 0.0),
 }

@@ -44,6 +44,18 @@ def no_rerun(history: History, examined: Counter[str]) -> Iterator[str]:
                 same = begin.data["fence"] == fence and begin.real_ms > at_ms + CLOCK_SLACK_MS
                 if later or same:
                     yield f"step {name!r} of run {trail.run} began in {begin.pid} after it was committed"
+    yield from _uncommitted(history)
+
+
+def _uncommitted(history: History) -> Iterator[str]:
+    """Steps that ended in runs that succeeded, and whose results were never written."""
+    ended = {(entry.data["run"], entry.data["step"]) for entry in history.of("end")}
+    for run, step in sorted(ended):
+        trail = history.trails.get(run)
+        if trail is None or history.runs.get(run, {}).get("s") != "succeeded":
+            continue
+        if not any(note.words[0] == step and note.words[1].startswith("S") for note in trail.of("step")):
+            yield f"run {run} succeeded, and the result of its step {step!r} was never committed"
 
 
 def bounded_rerun(history: History, examined: Counter[str]) -> Iterator[str]:
@@ -158,7 +170,18 @@ def epoch(history: History, examined: Counter[str]) -> Iterator[str]:
                 yield f"fence {fence} of run {trail.run} was given out {times} times"
 
 
-_ATTEMPTS: Final = {"plain": 1, "sleep": 1, "event": 1, "parent": 1, "child": 1, "gap": 1, "mutex": 1, "retry": 2}
+_ATTEMPTS: Final = {
+    "plain": 1,
+    "sleep": 1,
+    "event": 1,
+    "parent": 1,
+    "child": 1,
+    "gap": 1,
+    "mutex": 1,
+    "wide": 1,
+    "long": 1,
+    "retry": 2,
+}
 """How many attempts a run of these takes, whatever happens to its holders."""
 
 

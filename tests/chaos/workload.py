@@ -24,7 +24,16 @@ from redflow import (
 from redflow.definitions import WorkflowHandlerContext
 from redflow.domain.run import stored_run_id
 from redflow.types import WorkflowDebounceOptions, WorkflowRateLimitOptions, WorkflowRetryPolicy
-from tests.chaos.facts import DEBOUNCE_PERIOD_MS, DEBOUNCE_TIMEOUT_MS, LIMITED, RATE, RETRY_DELAY_MS, SLEEP_MS, THROTTLE
+from tests.chaos.facts import (
+    DEBOUNCE_PERIOD_MS,
+    DEBOUNCE_TIMEOUT_MS,
+    LIMITED,
+    LONG_S,
+    RATE,
+    RETRY_DELAY_MS,
+    SLEEP_MS,
+    THROTTLE,
+)
 from tests.chaos.ledger import Ledger
 
 Context = WorkflowHandlerContext[Any]
@@ -73,6 +82,20 @@ async def retry(ctx: Context) -> object:
     if ctx.run.attempt == 1:
         raise ValueError("once")
     return [one, await ctx.step.run("two", body(ctx, "two", ctx.input["n"]))]
+
+
+async def wide(ctx: Context) -> object:
+    """A dozen steps, four at a time."""
+    n, results = ctx.input["n"], []
+    for row in range(3):
+        names = [f"s{4 * row + k}" for k in range(4)]
+        results += await asyncio.gather(*(ctx.step.run(name, body(ctx, name, n)) for name in names))
+    return results
+
+
+async def long(ctx: Context) -> object:
+    """A step that outlasts its lease."""
+    return await ctx.step.run("one", body(ctx, "one", ctx.input["n"], LONG_S))
 
 
 async def sleep(ctx: Context) -> object:
@@ -179,6 +202,8 @@ _PLAIN: Final[Options] = {}
 WORKFLOWS: Final[Mapping[str, tuple[Callable[[Context], Awaitable[object]], Options]]] = {
     "plain": (plain, _PLAIN),
     "retry": (retry, {"retries": WorkflowRetryPolicy(delay=RETRY_DELAY_MS)}),
+    "wide": (wide, _PLAIN),
+    "long": (long, _PLAIN),
     "sleep": (sleep, _PLAIN),
     "event": (event, _PLAIN),
     "parent": (parent, _PLAIN),
