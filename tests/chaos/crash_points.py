@@ -250,9 +250,4 @@ class _Stage:
         else:
             self._scene.freeze(victim, FREEZE_S)
         if victim.process.role == "worker":
-            self._scene.later(0, self._relieve)
-
-    def _relieve(self) -> None:
-        """Another worker takes over."""
-        config = Config("worker", "", "", "", self._workflows)
-        self._relief = asyncio.ensure_future(self._scene.start(config))
+            self._scene.start_soon(Config("worker", "", "", "", self._workflows))  # it takes over

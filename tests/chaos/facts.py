@@ -6,6 +6,8 @@ from typing import Final
 
 LONG_S: Final = 0.8
 """A step that is longer than the lease."""
+EVENT_TIMEOUT_MS: Final = 12_000
+"""How long a run waits for an event whose emitter may have been killed."""
 SLEEP_MS: Final = 40
 RETRY_DELAY_MS: Final = 25
 DEBOUNCE_PERIOD_MS: Final = 60

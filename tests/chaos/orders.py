@@ -132,6 +132,18 @@ class Orders:
                 pass
             await asyncio.sleep(0.01)
 
+    async def subscribed(self, event: str, workflows: tuple[str, ...]) -> None:
+        """Wait until workflows subscribe to an event: only later ones are theirs."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            try:
+                told = {row["event"]: row["subscribers"] for row in await self.client.list_event_definitions()}
+                if set(workflows) <= {subscriber["workflow"] for subscriber in told.get(event, [])}:
+                    return
+            except ConnectionError:
+                pass
+            await asyncio.sleep(0.01)
+
     async def reaches(self, handle: Handle, statuses: tuple[str, ...]) -> bool:
         """Wait until a run has one of some statuses."""
         deadline = time.monotonic() + PATIENCE_S
@@ -277,10 +289,10 @@ PRIMITIVES: Final[dict[str, Primitive]] = {
     "on-failure": Primitive(_runs("fails"), ("fails",), 1),
     "idempotency": Primitive(_keyed, ("plain",), 0.5),
     "concurrency": Primitive(_several("limited", 3), ("limited",), 0.7),
-    "wide": Primitive(_runs("wide"), ("wide",), 3),
+    "wide": Primitive(_runs("wide"), ("wide",), 6),
     "long": Primitive(_runs("long"), ("long",), 0.3),
     "cancel": Primitive(_cancel, ("gap",), 0.7),
     "gap": Primitive(_runs("gap"), ("gap",), 1),
-    "poison": Primitive(_runs("poison"), ("poison",), 0.0),
+    "poison": Primitive(_runs("poison"), ("poison",), 0.05),
 }
 """By name."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from redflow import StartWorkerOptions, create_client, start_worker
 from redflow.errors import RedflowError
 from redflow.registry import WorkflowRegistry, get_default_registry
+from tests.chaos.facts import SUBSCRIBERS
 from tests.chaos.ledger import Ledger
 from tests.chaos.orders import PRIMITIVES, Orders
 from tests.chaos.workload import APP, Here, define_all
@@ -93,6 +94,8 @@ async def be_client(config: Config) -> None:
     left = iter(names)
     for workflow in sorted({w for name in config.mix for w in PRIMITIVES[name].workflows}):
         await orders.known(workflow)
+    if "fan-out" in config.mix:
+        await orders.subscribed("news", SUBSCRIBERS)
 
     async def player() -> None:
         for name in left:

@@ -77,7 +77,7 @@ def no_loss(history: History, examined: Counter[str]) -> Iterator[str]:
         elif record.get("s") not in TERMINAL:
             if not _young(history, run):
                 yield f"run {run} of {record.get('w')} is still {record.get('s')}"
-        elif float(record.get("f", "0")) > max(last_fault, last_start) + LATEST_MS:
+        elif float(record.get("f", "0")) > max(last_fault, last_start, float(record["c"])) + LATEST_MS:
             yield f"run {run} of {record.get('w')} ended later than {LATEST_MS} ms after the last fault"
 
 

@@ -75,6 +75,7 @@ class Scene:
         self._verbs = verbs
         self._directory = directory
         self._later: set[asyncio.Task[None]] = set()
+        self._starting: set[asyncio.Task[Member]] = set()
         self._redis: Redis = Redis.from_url(server.url, decode_responses=True, encoding_errors="surrogateescape")
         self._keys = Keys.of(prefix)
         self._over = False
@@ -93,9 +94,13 @@ class Scene:
         self.members.append(member)
         return member
 
-    def kill(self, member: Member) -> None:
+    def start_soon(self, config: Config) -> None:
+        """Start a process from where nobody can wait for it."""
+        self._starting.add(asyncio.ensure_future(self.start(config)))
+
+    def kill(self, member: Member, fault: str = "kill") -> None:
         """SIGKILL."""
-        self.ledger.note("fault", fault="kill", pid=member.process.pid)
+        self.ledger.note("fault", fault=fault, pid=member.process.pid)
         member.process.kill()
 
     def freeze(self, member: Member, seconds: float) -> None:
@@ -144,7 +149,7 @@ class Scene:
             await asyncio.sleep(0.02)
         return False
 
-    async def finish(self, *, others_before: frozenset[str] = frozenset()) -> History:
+    async def finish(self, *, others_before: frozenset[str] | None = None) -> History:
         """Stop all processes and read what there is; the audit is removed.
 
         Args:
@@ -152,6 +157,7 @@ class Scene:
         """
         for task in list(self._later):
             task.cancel()
+        await asyncio.gather(*self._starting)
         for member in self.members:
             member.proxy.heal()
             member.process.thaw()
@@ -166,7 +172,7 @@ class Scene:
         await self._probe
         return await self._read(others_before)
 
-    async def _read(self, others_before: frozenset[str]) -> History:
+    async def _read(self, others_before: frozenset[str] | None) -> History:
         audit = f"audit:{self._keys.base}"
         rows = await self._audit_rows(audit)
         ended_ms = time.time() * 1000
@@ -186,7 +192,7 @@ class Scene:
             parse_audit(rows),
             snapshot,
             stats,
-            sorted(others_before ^ others_now) if others_before else [],
+            [] if others_before is None else sorted(others_before ^ others_now),
             self.lease_ms,
             ended_ms,
         )

@@ -146,7 +146,7 @@ def recoveries(history: History) -> list[float]:
                 continue
             pid = history.pids.get(claim.worker)
             hits = [f.real_ms for f in faults if f.data["pid"] == pid and claim.at_ms <= f.real_ms <= claim.ended_ms]
-            if hits and not history.hit(0, hits[0], following.at_ms):
+            if hits and not history.hit(0, hits[0], following.at_ms, frozenset(("redis-kill",))):
                 times.append(following.at_ms - hits[0])
     return times
 

@@ -151,7 +151,7 @@ class Storm:
             anybody.proxy.lose_next_reply()
         elif fault == "client-kill":
             client = rng.choice(ordering)
-            scene.kill(client)
+            scene.kill(client, fault)
             await self._start_client(max(1, self._plan.plays // 4))
         elif fault == "redis-kill":
             await self._restart_server(rng.uniform(0, 0.3))

@@ -27,6 +27,7 @@ from redflow.types import WorkflowDebounceOptions, WorkflowRateLimitOptions, Wor
 from tests.chaos.facts import (
     DEBOUNCE_PERIOD_MS,
     DEBOUNCE_TIMEOUT_MS,
+    EVENT_TIMEOUT_MS,
     LIMITED,
     LONG_S,
     RATE,
@@ -108,7 +109,9 @@ async def sleep(ctx: Context) -> object:
 async def event(ctx: Context) -> object:
     """Waits for an event, whose data is its output."""
     await ctx.step.run("one", body(ctx, "one", ctx.input["n"]))
-    got = await ctx.step.wait_for_event("wait", "go", f"k{ctx.input['n']}", ctx.input.get("timeout_ms", 60_000))
+    got = await ctx.step.wait_for_event(
+        "wait", "go", f"k{ctx.input['n']}", ctx.input.get("timeout_ms", EVENT_TIMEOUT_MS)
+    )
     Here.ledger.note("woken", run=stored_run_id(ctx.run.id), event=None if got is None else got["id"])
     return None if got is None else [got["id"], got["data"]]
 
@@ -163,7 +166,7 @@ async def tree(ctx: Context) -> object:
     level, n = ctx.input.get("level", 0), ctx.input["n"]
     await ctx.step.run("one", body(ctx, "one", n))
     if level == 2:
-        return await ctx.step.wait_for_event("never", "never", f"k{n}", "1h")
+        return await ctx.step.wait_for_event("never", "never", f"k{n}", EVENT_TIMEOUT_MS)
     kids = (ctx.step.run_workflow(f"kid{k}", "tree", {"n": n, "level": level + 1, "k": k}) for k in range(2 - level))
     return await asyncio.gather(*kids)
 
