@@ -53,7 +53,7 @@ class _Pair:
     def abort(self) -> None:
         """RST to the process; an end in order to the server, which so still gets what was passed on before."""
         raw = self.down.get_extra_info("socket")
-        if raw is not None:
+        if raw is not None and raw.fileno() >= 0:  # it may have broken by itself
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.down.transport.abort()
         self.up.close()
