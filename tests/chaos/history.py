@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from tests.chaos.ledger import Entry
@@ -128,6 +128,7 @@ class History:
     trails: dict[str, Trail] = field(init=False)
     runs: dict[str, dict[str, str]] = field(init=False)
     faults: list[Entry] = field(init=False)
+    cut_off: list[Entry] = field(init=False)
     pids: dict[str, int] = field(init=False)
     concurrency: dict[str, int] = field(init=False)
 
@@ -135,9 +136,17 @@ class History:
         self.trails = trails_of(self.audit)
         self.runs = {run: self.snapshot.hash(f"run:{run}") for run in self.snapshot.names("run:")}
         self.faults = [entry for entry in self.ledger if entry.kind in ("fault", "stall", "died")]
+        self.cut_off = list(self._cut_off())
         ups = self.of("up")
         self.pids = {entry.data["worker"]: entry.pid for entry in ups}
         self.concurrency = {entry.data["worker"]: entry.data["concurrency"] for entry in ups}
+
+    def _cut_off(self) -> Iterator[Entry]:
+        """Operations whose client was killed over them: like those whose reply was lost, they happened or not."""
+        over = {(entry.pid, entry.data.get("op")) for entry in self.of("ok", "fail", "info")}
+        for entry in self.of("invoke"):
+            if (entry.pid, entry.data.get("op")) not in over:
+                yield replace(entry, kind="info")
 
     def of(self, *kinds: str) -> list[Entry]:
         """Entries of the ledger of some kinds."""
@@ -145,7 +154,7 @@ class History:
 
     def ops(self, what: str, *kinds: str) -> Iterator[Entry]:
         """Operations of one sort that ended in one of some ways; all ways if none is named."""
-        for entry in self.ledger:
+        for entry in [*self.ledger, *self.cut_off]:
             if entry.kind in (kinds or ("ok", "fail", "info")) and entry.data.get("what") == what:
                 yield entry
 

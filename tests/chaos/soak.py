@@ -39,7 +39,7 @@ FULL: Final = Quotas(
         "kill": 1_000, "stop": 200, "redis-kill": 60, "reset": 3_000, "lose": 500, "slow": 100, "half-open": 100,
         "term": 100,
     },
-    primitives={**dict.fromkeys(MIX, 500), "cron": 500},
+    primitives={**dict.fromkeys(MIX, 500), "cron": 500, "poison": 100},
     runs=100_000,
     steps=500_000,
 )  # fmt: skip

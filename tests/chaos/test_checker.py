@@ -402,6 +402,19 @@ def test_a_bent_history_breaks_the_invariant_by_its_name(number: str, bend: Bend
     assert number in verdict.broken, [str(violation) for violation in verdict.violations]
 
 
+def test_an_operation_that_was_cut_off_may_have_happened() -> None:
+    """A client was killed after the server had its order and before it could tell of the answer."""
+    made = good()
+    run = made.accept(3, "debounced")
+    made.at += 100
+    made.claim(run)
+    made.settle(run)
+    made.records[run]["i"] = '{"n":4,"key":"k"}'
+    assert check(made.history()).broken == {"11b"}
+    made.told("invoke", pid=9, op=77, what="start", workflow="debounced", input={"n": 4, "key": "k"}, key=None)
+    assert check(made.history()).broken == set()
+
+
 def test_every_invariant_is_bent() -> None:
     assert {rule.number for rule in RULES} == {number for number, _ in BENDS}
 
