@@ -37,7 +37,7 @@ help:
 	@echo "make crash-points  every Redis round trip of 12 scenarios, cut in three places by three faults; some 20 minutes"
 	@echo "make soak          100,000 runs while everything is killed, frozen and cut off; up to 3 hours   (ARGS='--seed 7')"
 	@echo "make bench         the benchmarks"
-	@echo "make acceptance    the measured limits, in full; a quarter of an hour  (ARGS=contract for one half, speed for the other)"
+	@echo "make acceptance    the measured limits, in full; half an hour  (ARGS=speed, contract or scale for a part)"
 	@echo "make bench-peers   redflow beside other systems, each in an environment of its own (an hour; ARGS=--quick)"
 	@echo "make venv          the development environment in $(VENV)"
 	@echo "make clean         removes the environment and caches"

@@ -1,7 +1,8 @@
 """The limits that redflow has to keep, and the command that holds it to them: exits with 1 if one is missed.
 
 `python -m benchmarks.acceptance` holds it to the limits of speed, with `contract` behind it to those of what runs do to
-each other, with `all` to both. The benchmarks of these limits run in their full form. Median of all repetitions.
+each other, with `scale` to those of very many runs and workers, with `all` to all. The benchmarks of these limits run
+in their full form, with --short in their short one. Median of all repetitions.
 """
 
 from __future__ import annotations
@@ -12,7 +13,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from benchmarks import blocked, fanout, idle, latency, mutex, pages, races, runs, trips, waiters
+from benchmarks import (
+    backlog,
+    blocked,
+    bursts,
+    fanout,
+    idle,
+    latency,
+    mutex,
+    pages,
+    prices,
+    races,
+    runs,
+    trips,
+    waiters,
+    workers,
+)
 from benchmarks.bench import Benchmark, add_options, chosen, run_and_show
 from benchmarks.crowds import BLOCKS
 from benchmarks.harness import Report, number, table
@@ -81,6 +97,25 @@ an idle one, two a second, and the renewals of the holder's lease."""
 _CONTRACT_MEASURED_BY: Final = tuple(module.BENCHMARK for module in (races, waiters, fanout, mutex, blocked, pages))
 
 
+SCALE_LIMITS: Final = (
+    *(Limit("backlog", f"claim of {want}: p99, n beside 1,000", "at most", 2) for want in (1, 100)),
+    Limit("backlog", "drain: deep beside shallow", "at least", 0.9),
+    *(
+        Limit("bursts", f"{verb}: {bursts.CHUNK} of n, longest by CPU", "at most", bursts.LIMIT_MS)
+        for verb in ("promote_runs", "purge_runs")
+    ),
+    *(Limit("prices", f"{verb}, {cap} at a time", "at most", 5) for verb, cap in prices.CAPS.items()),
+    *(Limit("workers", f"{kind}, 8: least share", "at least", 0.5) for kind in workers.KINDS),
+    *(Limit("workers", f"{kind}, 8: beside one", "at least", 0.8) for kind in workers.KINDS),
+)
+"""What does not grow with the number of runs and workers. Scripts are held to 10 ms of CPU where very many runs meet
+them, the longest of all, and to half of that on average where a call has as much to do as it may. By the clock, which
+stands beside it, a machine with other work to do makes any script longer. Eight workers on few cores can't do more than
+one, but must not do less."""
+
+_SCALE_MEASURED_BY: Final = tuple(module.BENCHMARK for module in (backlog, bursts, prices, workers))
+
+
 def missed(reports: Mapping[str, Report], limits: Sequence[Limit] | None = None) -> list[Limit]:
     """The limits (None: those of speed) that the reports don't keep; one without a report is missed."""
     return [limit for limit in (LIMITS if limits is None else limits) if not _kept(limit, reports)]
@@ -106,11 +141,15 @@ def _kept(limit: Limit, reports: Mapping[str, Report]) -> bool:
     return report is not None and limit.holds(report.figures.get(limit.figure).median)
 
 
+_CHOICES: Final = ("speed", "contract", "scale", "all")
+
+
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.acceptance", description=__doc__)
-    parser.add_argument("which", nargs="?", choices=("speed", "contract", "all"), default="speed", help="which limits")
+    parser.add_argument("which", nargs="?", choices=_CHOICES, default="speed", help="which limits")
     parser.add_argument("--only", action="append", metavar="BENCHMARK", help="only the limits of this one; repeatable")
+    parser.add_argument("--short", action="store_true", help="the short form of each, to see that it works")
     add_options(parser)
     options = parser.parse_args()
     benchmarks: list[Benchmark] = []
@@ -121,12 +160,16 @@ def main() -> int:
     if options.which in ("contract", "all"):
         benchmarks += _CONTRACT_MEASURED_BY
         limits += CONTRACT_LIMITS
+    if options.which in ("scale", "all"):
+        benchmarks += _SCALE_MEASURED_BY
+        limits += SCALE_LIMITS
     if options.only:
         benchmarks = [benchmark for benchmark in benchmarks if benchmark.name in options.only]
         limits = [limit for limit in limits if limit.benchmark in options.only]
     reports: dict[str, Report] = {}
     for benchmark in benchmarks:
-        report = run_and_show(benchmark, chosen(benchmark.full, options), options.results)
+        settings = benchmark.short if options.short else benchmark.full
+        report = run_and_show(benchmark, chosen(settings, options), options.results)
         if report is not None:
             reports[benchmark.name] = report
     print("== acceptance")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -48,6 +49,21 @@ async def counts(redis: Redis) -> Counts:
     return Counts(scripts, stats["total_reads_processed"])
 
 
+def verb_of(command: bytes | str) -> str | None:
+    """The verb that a logged command ran; None for what is no script."""
+    words = _text(command).split(" ", 2)
+    if words[0].upper() == "EVALSHA" and len(words) > 1:
+        return _VERBS.get(words[1], "a script")
+    return "a script" if words[0].upper() == "EVAL" else None
+
+
+async def server_cpu_s(redis: Redis) -> float:
+    """CPU time that the server has used, user and system, seconds."""
+    facts = await redis.info("cpu")
+    used: float = facts["used_cpu_user"] + facts["used_cpu_sys"]
+    return used
+
+
 async def used_memory(redis: Redis) -> int:
     """Bytes the server has allocated."""
     facts = await redis.info("memory")
@@ -77,6 +93,37 @@ async def memory_by_family(redis: Redis, keys: list[str]) -> Counter[str]:
             for key, used in zip(chunk, await pipeline.execute(), strict=True):
                 total[family(key)] += used or 0
     return total
+
+
+async def memory_by_field(redis: Redis, records: list[str]) -> Counter[str]:
+    """Bytes by field of some records that are compact hashes, the mean of all; of one that isn't, those of its texts.
+
+    The fields that hold the text of a packed record are one, `0, 1, ...`, each step is `s:`, each trace `a:`.
+    """
+    total: Counter[str] = Counter()
+    for record in records:
+        for name, value in (await redis.hgetall(record)).items():
+            text = _text(name)
+            kind = "0, 1, ..." if text.isdigit() else text[:2] if text[1:2] == ":" else text
+            total[kind] += _entry_size(name) + _entry_size(value)
+    return Counter({kind: round(size / len(records)) for kind, size in total.items()})
+
+
+def _entry_size(stored: bytes | str) -> int:
+    """Bytes that a text takes in a listpack: a head that tells its kind and size, itself, and the way back."""
+    value = stored.encode() if isinstance(stored, str) else stored
+    if re.fullmatch(rb"0|-?[1-9][0-9]{0,18}", value):
+        number = int(value)
+        if 0 <= number < 128:
+            return 2
+        bits = 1 + (number if number >= 0 else ~number).bit_length()
+        return 1 + next(size for at_most, size in _INTEGERS if bits <= at_most)
+    size = len(value) + (1 if len(value) < 64 else 2 if len(value) < 4096 else 5)
+    return size + (1 if size < 128 else 2 if size < 16384 else 3)
+
+
+_INTEGERS: Final = ((13, 2), (16, 3), (24, 4), (32, 5), (64, 9))
+"""Bits of an integer at most, and the bytes it takes with its head."""
 
 
 @dataclass(slots=True)

@@ -14,8 +14,8 @@ a remark in parentheses may follow a name. A key that repeats ends in `...` and 
 with `--` and two or more spaces continues `purpose` or `replies`.
 
 An include, lua/lib/<function>.lua, defines exactly one local function, named like its file; above it may stand tables
-that it keeps for one call of the script. A line
-`-- include: name` pulls it in, in verbs and in other includes; a file names every include it uses itself.
+that it keeps for one call of the script. A line `-- include: name` pulls it in, in verbs and in other includes; a file
+names every include whose function or tables it uses itself.
 
 The syntax is checked with luac and the globals with luacheck (against .luacheckrc) where these programs are
 installed; a part that cannot be checked is said so, and is an error with --strict.
@@ -49,6 +49,7 @@ INCLUDE_LINE = re.compile(r"\s*--\s*include:\s*(?P<name>\S*)\s*")
 KEY_ENTRY = re.compile(r"(?P<number>\d+) (?P<name>[a-z][a-z0-9_]*)(?P<repeats>\.\.\.)?")
 ARG_ENTRY = re.compile(r"(?P<name>[a-z][a-z0-9_]*)( \([^()]*\))?")
 LOCAL_FUNCTION = re.compile(r"^local\s+function\s+([A-Za-z_]\w*)", re.MULTILINE)
+TABLE = re.compile(r"^local (\w+) = \{", re.MULTILINE)
 TOP_LEVEL_STATEMENT = re.compile(r"^[A-Za-z]", re.MULTILINE)
 
 
@@ -197,16 +198,21 @@ class LuaTree:
 
     def _check_includes(self, path: Path, source: str) -> Iterator[Problem]:
         seen: set[str] = set()
+        words = set(re.findall(r"\w+", "\n".join(text for _, text in _code_lines(source))))
         for line, name in includes(source):
             if name not in self.library:
                 yield Problem(path, line, f"include: there is no lib/{name}.lua")
             elif name in seen:
                 yield Problem(path, line, f"include: {name} is pulled in twice")
-            elif name not in re.findall(r"\w+", "\n".join(text for _, text in _code_lines(source))):
+            elif words.isdisjoint([name, *self.tables(name)]):
                 yield Problem(path, line, f"include: {name} is not used here")
             elif path in self.reach(name):
                 yield Problem(path, line, f"include: {name} includes this file again")
             seen.add(name)
+
+    def tables(self, name: str) -> list[str]:
+        """Return the tables that the include `name` keeps, which those that include it may use."""
+        return TABLE.findall(self.sources[self.library[name]]) if name in self.library else []
 
     def reach(self, name: str) -> set[Path]:
         """Return the includes that `name` pulls in, directly or not, itself only if it goes in a circle."""
@@ -253,6 +259,7 @@ def check_globals(tree: LuaTree, root: Path) -> Iterator[Problem]:
         brought = [name for _, name in includes(source)]
         if brought:
             command += ["--read-globals", *brought]
+            command += ["--globals", *[table for name in brought for table in tree.tables(name)]]
         if path not in tree.verbs:
             command += ["--ignore", f"211/{path.stem}"]  # the function of an include is used elsewhere
         result = subprocess.run(command, check=False, capture_output=True, text=True)

@@ -67,11 +67,12 @@ async def start_many(
     for index, alone_answer in zip(debounced, apart, strict=True):
         assert isinstance(alone_answer, (str, Exception))
         results[index] = alone_answer
-    for index, call in enumerate(wanted):
-        answer = results[index]
-        if isinstance(answer, str):
-            telemetry.emit(telemetry.RUN_CREATED, run_id=answer, workflow=call.workflow)
-    return [results[index] for index in range(len(wanted))]
+    answers = [results[index] for index in range(len(wanted))]
+    if telemetry.anybody_listens():
+        for answer, call in zip(answers, wanted, strict=True):
+            if isinstance(answer, str):
+                telemetry.emit(telemetry.RUN_CREATED, run_id=answer, workflow=call.workflow)
+    return answers
 
 
 def _order(call: WorkflowCall) -> RunOrder:

@@ -156,6 +156,7 @@ class WorkerHandle:
             clock,
             self.id,
             self.queues,
+            lambda run_id, why: self._executor.interrupt(run_id, why),
             lambda: self._claimer.wants_idle_mark(),
             self._settling,
             self._settled,
@@ -318,21 +319,16 @@ class WorkerHandle:
         await self._claimer.end()
         grace_s = max(0.0, self._options.grace_ms / 1000)
         if drain:
-            waits = [asyncio.ensure_future(w) for w in (self._wait_for_slots(grace_s), self._hurry.wait())]
+            waits = [asyncio.ensure_future(w) for w in (self._executor.emptied(grace_s), self._hurry.wait())]
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             for wait in waits:
                 wait.cancel()
         self._executor.interrupt_all("stopping")
-        await self._wait_for_slots(grace_s)
+        await self._executor.emptied(grace_s)
         for held in list(self._executor.held.values()):
             log.warning("run %s did not end within %g s of stop(); it is abandoned", held.attempt.claim.run_id, grace_s)
         await self._tear_down()
         telemetry.emit(telemetry.WORKER_STOPPED, worker=self.id)
-
-    async def _wait_for_slots(self, seconds: float) -> None:
-        tasks = [held.task for held in self._executor.held.values()]
-        if tasks:
-            await asyncio.wait(tasks, timeout=seconds)
 
     async def _tear_down(self) -> None:
         for task in self._loops.values():

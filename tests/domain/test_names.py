@@ -45,6 +45,17 @@ def test_control_characters(name: str) -> None:
         check_name(name, what="name")
 
 
+def test_every_control_character_is_refused() -> None:
+    refused = {*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+    for number in range(0x3000):
+        try:
+            check_name(f"a{chr(number)}b", what="name")
+        except ValueError:
+            assert number in refused
+        else:
+            assert number not in refused
+
+
 @pytest.mark.parametrize("name", ["x" * 256, "ä" * 128, "x" * 10_000_000, "\0" * 300])
 def test_long_names_are_over_the_limit(name: str) -> None:
     with pytest.raises(LimitExceededError, match="name is too long: at most 255 bytes") as caught:

@@ -16,6 +16,7 @@ from tools.draw_transitions import LABELS, PAGE, draw, main
 
 LUA = files("redflow.engines.redis").joinpath("lua")
 SET_STATUS = LUA.joinpath("lib", "set_status.lua").read_text("utf-8")
+ITS_INCLUDES = "".join(LUA.joinpath("lib", f"{name}.lua").read_text("utf-8") for name in ("index_run", "write_indexes"))
 STATUSES = [*TRANSITIONS]
 
 
@@ -39,7 +40,7 @@ def test_the_table_is_the_same_in_python_and_lua() -> None:
 
 @pytest.mark.parametrize(("state", "following"), [*itertools.product(STATUSES, STATUSES)])
 async def test_the_script_makes_exactly_these_transitions(bench: Bench, state: str, following: str) -> None:
-    source = f"{SET_STATUS}\nset_status(KEYS[1], ARGV[1], 'w', 5, ARGV[2], ARGV[3])\nreturn 'ok'"
+    source = f"{ITS_INCLUDES}{SET_STATUS}\nset_status(KEYS[1], ARGV[1], 'w', 5, ARGV[2], ARGV[3])\nreturn 'ok'"
     run = run_id(1)
     if state != NEW:
         await bench.read("HSET", f"@run:{run}", "s", state)

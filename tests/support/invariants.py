@@ -202,6 +202,7 @@ class _World:
         yield from self._check_fields(run)
         yield from self._check_timeout(run_id, run)
         yield from self._check_apart(run_id, run)
+        yield from self._check_packed(run_id, run)
         lists = sorted(retention for listed, retention in self.expiries if listed == run_id)
         if len(lists) != (1 if run["s"] in TERMINAL else 0):
             yield f"is {run['s']} and stands in the expiry lists {lists}"
@@ -267,6 +268,21 @@ class _World:
             yield f"is {run['s']}, times out at {ends}, and stands in timeouts at {stands}"
         elif stands is None and ends is not None and not ("z" in run or "cr" in run or run["s"] in TERMINAL):
             yield f"is {run['s']}, times out at {ends}, and is missing in timeouts"
+
+    def _check_packed(self, run_id: str, run: dict[str, str]) -> Iterator[str]:
+        """The record of an ended run is packed exactly if it has long payloads, and only such, that fit."""
+        stored = {name: value.encode("utf-8", "surrogateescape") for name, value in run.items()}
+        long = {name: value for name, value in stored.items() if max(len(name.encode()), len(value)) > 64}
+        text = b"".join(
+            b"%d %d %s%s" % (len(name.encode()), len(value), name.encode(), value)
+            for name, value in sorted(long.items(), key=lambda item: item[0] == "o")
+            if name != "o" or value not in b"".join(long[other] for other in long if other != "o")
+        )
+        packable = bool(long) and len(text) <= 2048
+        packable &= all(name in ("i", "o", "e") or name[:2] in ("s:", "a:", "v:") for name in long)
+        packed = run_id in self.keys.packed
+        if packed != (packable and run["s"] in TERMINAL):
+            yield f"is {run['s']}, has the long fields {[*long]} and is {'' if packed else 'not '}packed"
 
     def _check_apart(self, run_id: str, run: dict[str, str]) -> Iterator[str]:
         """What the record says is stored apart is there."""

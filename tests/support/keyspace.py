@@ -6,13 +6,14 @@ The snapshot is one script, so it shows no half of a change even while workers a
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
+from redflow.engines.redis.packing import unpack_record
 from redflow.engines.redis.replies import as_bytes, as_int, as_list
 
 Kind = Literal["hash", "set", "zset", "list", "string"]
@@ -112,6 +113,7 @@ FAMILIES: Final = (
     _family(r"eseq", "string"),
     _family(r"seq", "string"),
     _family(r"epoch", "string"),
+    _family(r"turn:(promote|purge)", "string", expires=True),
 )
 """The table of redflow.engines.redis.keys; a test holds the two together."""
 
@@ -137,10 +139,12 @@ class Snapshot:
     Attributes:
         entries: by the name below the base.
         outside: names of keys that carry the prefix but stand outside its base.
+        packed: ids of runs whose records are packed; entries have them as their runs wrote them.
     """
 
     entries: dict[str, Entry]
     outside: list[str]
+    packed: set[str] = field(default_factory=set)
 
     def hash(self, name: str) -> dict[str, str]:
         """A hash; empty if the key is absent or something else."""
@@ -180,10 +184,23 @@ async def read_snapshot(connection: Connection, prefix: str) -> Snapshot:
         if not name.startswith(base):
             found.outside.append(name)
             continue
-        parts = [_text(as_bytes(part)) for part in as_list(value)]
+        name = name[len(base) :]
+        raw = [as_bytes(part) for part in as_list(value)]
+        if name.startswith("run:") and kind_name == "hash":
+            raw = _unpacked(raw, name[len("run:") :], found)
+        parts = [_text(part) for part in raw]
         ttl_ms = None if as_int(ttl) < 0 else as_int(ttl)
-        found.entries[name[len(base) :]] = Entry(kind_name, ttl_ms, _value(kind_name, parts))
+        found.entries[name] = Entry(kind_name, ttl_ms, _value(kind_name, parts))
     return found
+
+
+def _unpacked(flat: list[bytes], run_id: str, snapshot: Snapshot) -> list[bytes]:
+    """The fields of a run's record as the run wrote them."""
+    stored = dict(zip(flat[::2], flat[1::2], strict=True))
+    whole = unpack_record(stored, run_id)
+    if whole is not stored:
+        snapshot.packed.add(run_id)
+    return [part for item in whole.items() for part in item]
 
 
 def _value(kind: str, parts: list[str]) -> Value:

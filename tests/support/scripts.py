@@ -17,7 +17,8 @@ from redflow.engines.redis.definitions import REGISTER, REMOVE
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.link import Argument, Reply
 from redflow.engines.redis.loops.registrar import REGISTER_WORKER, UNREGISTER_WORKER
-from redflow.engines.redis.replies import as_bytes, as_int, as_list, as_text
+from redflow.engines.redis.packing import read_record
+from redflow.engines.redis.replies import as_int, as_list, as_text
 from redflow.engines.redis.retention import Resets
 from redflow.engines.redis.runs import ClaimReply, Lease, RunScripts, Settlement, StepWrite
 from tests.support.invariants import check_invariants
@@ -223,9 +224,8 @@ class Bench:
 
     async def record(self, run: str) -> dict[str, str]:
         """The record of a run; empty if it is gone."""
-        flat = as_list(await self.read("HGETALL", f"@run:{run}"))
-        texts = [as_bytes(part).decode("utf-8", "surrogateescape") for part in flat]
-        return dict(zip(texts[::2], texts[1::2], strict=True))
+        whole = await read_record(self.connection, self.keys, run)
+        return {name.decode(): value.decode("utf-8", "surrogateescape") for name, value in whole.items()}
 
     async def field(self, run: str, name: str) -> str | None:
         """One field of a run's record."""

@@ -101,7 +101,8 @@ def _check_text(value: object, what: str) -> str:
             raise ValueError(f"{what} must be valid Unicode, got a lone surrogate in {_shown(value)}") from None
         if size > MAX_NAME_BYTES:
             raise LimitExceededError(f"{what} is too long: at most {MAX_NAME_BYTES} bytes of UTF-8, got {size}")
-    if match := _CONTROL.search(value):
+    # What is matched is never printable: the quicker look comes first.
+    if not value.isprintable() and (match := _CONTROL.search(value)):
         raise ValueError(f"{what} must not contain control characters, got {match.group()!r} in {_shown(value)}")
     return value
 

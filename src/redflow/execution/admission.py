@@ -87,6 +87,13 @@ class Gate(Protocol):
         ...
 
 
+def has_gates(definition: AnyWorkflow) -> bool:
+    """Whether runs of a workflow have to pass anything."""
+    options = definition.options
+    limited = options.rate_limit is not None or options.throttle is not None
+    return limited or options.mutex is not None or options.debounce is not None
+
+
 async def pass_gates(claim: Claim, definition: AnyWorkflow, data: object, gate: Gate) -> None:
     """Return when the run may begin.
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from typing import Final, Literal
 
@@ -39,6 +40,9 @@ _ANNOUNCE_S: Final = 0.05
 """A step that lasts longer, twice this at most, is recorded as running; shorter ones cost one write only. Seconds."""
 
 
+_making_signals: Final = threading.Lock()
+
+
 class OpenWait:
     """A wait that is parked on a future until its time."""
 
@@ -58,26 +62,36 @@ class OpenWait:
 
 
 class Announcer:
-    """Says of steps that last that they are running, for those who look: one timer for all runs of a worker."""
+    """Says of steps that last that they are running, for those who look: one timer for all runs of a worker.
+
+    Attributes:
+        loop: the event loop of these runs.
+    """
 
     def __init__(self) -> None:
-        self._young: set[Attempt] = set()
-        self._old: set[Attempt] = set()
+        self.loop = asyncio.get_running_loop()
+        self._looks = 0
+        self._watched: dict[Attempt, int] = {}
+        """Attempts with steps under way, and after how many looks the first of them began."""
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, attempt: Attempt) -> None:
-        """A step of this attempt has begun."""
-        self._young.add(attempt)
+        """A step of this attempt has begun, the only one for now."""
+        self._watched[attempt] = self._looks
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_ANNOUNCE_S, self._look)
+            self._timer = self.loop.call_later(_ANNOUNCE_S, self._look)
+
+    def forget(self, attempt: Attempt) -> None:
+        """The steps of this attempt have ended."""
+        self._watched.pop(attempt, None)
 
     def _look(self) -> None:
-        self._timer = None
-        ripe, self._old, self._young = self._old, self._young, set()
-        for attempt in ripe:
-            attempt.announce()
-        if self._old:
-            self._timer = asyncio.get_running_loop().call_later(_ANNOUNCE_S, self._look)
+        self._looks += 1
+        for attempt, began in list(self._watched.items()):
+            if self._looks - began > 1:
+                del self._watched[attempt]
+                attempt.announce()
+        self._timer = self.loop.call_later(_ANNOUNCE_S, self._look) if self._watched else None
 
 
 class Attempt:
@@ -91,6 +105,19 @@ class Attempt:
         announcer: told of steps that begin.
     """
 
+    # What most attempts leave as it is, and seldom look at, belongs to the class, so that making one stays cheap.
+    thread_call: asyncio.Task[object] | None = None
+    thread_handler: asyncio.Future[object] | None = None
+    on_interrupt: Callable[[], None] | None = None
+    on_suspend: Callable[[], None] | None = None
+    _signal: CancelSignal | None = None
+    _interrupted = False
+    _check_planned = False
+    _watched: frozenset[asyncio.Future[object]] = frozenset()
+    _waits_since: float | None = None
+    _warned_awake = False
+    _timer: asyncio.TimerHandle | None = None
+
     def __init__(
         self,
         claim: Claim,
@@ -103,10 +130,10 @@ class Attempt:
         self.journal = journal
         self.threads = threads
         self.make_steps = make_steps
+        self._announcer = announcer
         self.state: State = "running"
         self.settling = False
         """The outcome is on its way to the engine; interruptions come too late."""
-        self.signal = CancelSignal()
         self.task: asyncio.Task[object] | None = None
         self.names: set[str] = set()
         self.next_seq = 1 + max((step.seq for step in claim.steps.values()), default=0) if claim.steps else 1
@@ -116,18 +143,19 @@ class Attempt:
         """When steps under way run out of their time-outs, monotonic seconds."""
         self.open_waits: dict[str, OpenWait] = {}
         self.unsuccessful: list[StepRecord] = []
-        self.thread_call: asyncio.Task[object] | None = None
-        self.thread_handler: asyncio.Future[object] | None = None
-        self.on_interrupt: Callable[[], None] | None = None
-        self.on_suspend: Callable[[], None] | None = None
-        self._check_planned = False
-        self._watched: set[asyncio.Future[object]] = set()
-        self._waits_since: float | None = None
-        self._warned_awake = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._announcer = announcer
 
     # -- interruption -------------------------------------------------------------------------------------------
+
+    @property
+    def signal(self) -> CancelSignal:
+        """Set when the attempt is interrupted; made when somebody first asks for it, in any thread."""
+        with _making_signals:
+            if self._signal is None:
+                self._signal = CancelSignal()
+        # In this order, and `interrupt` in the other: one of the two sees what the other did.
+        if self._interrupted and not self._signal.is_set():
+            self._signal.set()
+        return self._signal
 
     def interrupt(self, why: Interruption) -> None:
         """Stop user code: set the signal and cancel what runs. The first interruption stays, but for a lost lease."""
@@ -140,7 +168,9 @@ class Attempt:
                 self.state = "lost"
             return
         self.state = why
-        self.signal.set()
+        self._interrupted = True
+        if self._signal is not None:
+            self._signal.set()
         self._cancel_tasks()
 
     def close(self) -> None:
@@ -168,11 +198,30 @@ class Attempt:
                 tasks.append(wait.task)
         return tasks
 
-    def began(self, step: StepRecord) -> None:
-        """A step's function begins; if it lasts, its record says `running` in a moment, for those who look."""
-        if not self.started:
-            self._announcer.watch(self)
-        self.started[step.name] = step
+    def enter(self, step: StepRecord, *, announce: bool = True) -> None:
+        """A step is under way, until `leave`.
+
+        Args:
+            step: the step.
+            announce: whether its record shall say that it is running, if it lasts, for those who look.
+        """
+        self.in_flight[step.name] = asyncio.current_task(self._announcer.loop)
+        if announce:
+            if not self.started:
+                self._announcer.watch(self)
+            self.started[step.name] = step
+
+    def calm(self, step: StepRecord) -> None:
+        """A step's function has ended: nobody needs to be told any more that it is running."""
+        if self.started.pop(step.name, None) is not None and not self.started:
+            self._announcer.forget(self)
+
+    def leave(self, step: StepRecord) -> None:
+        """A step is over."""
+        del self.in_flight[step.name]
+        self.calm(step)
+        if self.open_waits:
+            self.consider_sleep()
 
     def announce(self) -> None:
         """Note the steps that have begun and still last."""
@@ -272,7 +321,7 @@ class Attempt:
     def _watch(self, leaf: asyncio.Future[object]) -> None:
         """Something that is no wait keeps the run awake: look again when it ends, and name it if it lasts."""
         if leaf not in self._watched:
-            self._watched.add(leaf)
+            self._watched |= {leaf}
             leaf.add_done_callback(self._leaf_done)
         loop = asyncio.get_running_loop()
         if self._waits_since is None:
@@ -280,7 +329,7 @@ class Attempt:
             loop.call_later(_AWAKE_WARNING_S, self._warn_awake, leaf)
 
     def _leaf_done(self, leaf: asyncio.Future[object]) -> None:
-        self._watched.discard(leaf)
+        self._watched -= {leaf}
         self._waits_since = None
         self.consider_sleep()
 

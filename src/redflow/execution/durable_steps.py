@@ -24,7 +24,7 @@ from redflow.errors import CanceledError, RedflowError, TimeoutError, make_error
 from redflow.execution.attempt import Attempt
 from redflow.execution.failures import failure_again, run_failure
 from redflow.execution.journal import DurableJournal, LeaseLost, StartRefused
-from redflow.execution.steps import InFlight, Steps, step_limit_s
+from redflow.execution.steps import Steps, step_limit_s
 from redflow.types import ReceivedEvent, StepWaitForTarget
 
 
@@ -238,20 +238,23 @@ class DurableSteps(Steps):
     async def _ask_engine(self, step: StepRecord, ask: Callable[[], Awaitable[StepRecord]]) -> StepRecord:
         """Have the engine write the step; it refuses when the lease is gone or the run is to end."""
         attempt = self._attempt
-        self._check_lease()
-        with InFlight(self._attempt, step, announce=False):
-            try:
-                return await ask()
-            except LeaseLost:
-                attempt.interrupt("lost")
-                raise asyncio.CancelledError("the lease of this run is lost") from None
-            except StartRefused as exc:
-                attempt.interrupt(exc.why)
-                if exc.why == "timed_out":
-                    raise asyncio.CancelledError("the time-out of this run has passed") from None
-                raise CanceledError() from exc
-            except RedflowError as exc:
-                raise self._failed(step, exc) from exc.__cause__
+        if not self._journal.may_begin():
+            self._lease_is_over()
+        attempt.enter(step, announce=False)
+        try:
+            return await ask()
+        except LeaseLost:
+            attempt.interrupt("lost")
+            raise asyncio.CancelledError("the lease of this run is lost") from None
+        except StartRefused as exc:
+            attempt.interrupt(exc.why)
+            if exc.why == "timed_out":
+                raise asyncio.CancelledError("the time-out of this run has passed") from None
+            raise CanceledError() from exc
+        except RedflowError as exc:
+            raise self._failed(step, exc) from exc.__cause__
+        finally:
+            attempt.leave(step)
 
     # -- waiting ------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import asyncio
 import inspect
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Protocol
 
@@ -35,37 +35,36 @@ from redflow.errors import (
     error_from_json,
     make_error_json,
 )
-from redflow.execution.admission import Gate, NotAdmitted, Refused, pass_gates
+from redflow.execution.admission import Gate, NotAdmitted, Refused, has_gates, pass_gates
 from redflow.execution.attempt import UNWIND_S, Attempt
 from redflow.execution.blocking import BlockingSteps
 from redflow.execution.journal import Claim, Interruption, LeaseLost
 from redflow.execution.retrying import judge
 from redflow.execution.threads import result_of
-from redflow.types import OnFailureContext, RetryPolicyContext, RetryPolicyRunContext, RunContext
+from redflow.types import CancelSignal, OnFailureContext, RetryPolicyContext, RetryPolicyRunContext, RunContext, StepApi
 
 log = logging.getLogger("redflow")
 
 
-async def run_handler(attempt: Attempt, definition: AnyWorkflow, gate: Gate) -> bytes:
-    """Validate the input, pass the gates, run the handler and encode its output.
+async def run_handler(attempt: Attempt, definition: AnyWorkflow, data: object) -> bytes:
+    """Run the handler and encode its output.
+
+    Args:
+        attempt: the run.
+        definition: its workflow.
+        data: its validated input.
 
     Returns:
         The output as stored JSON.
 
     Raises:
-        Whatever makes the attempt fail; asyncio.CancelledError when it was interrupted; NotAdmitted.
+        Whatever makes the attempt fail; asyncio.CancelledError when it was interrupted.
     """
-    data = validate_input(attempt, definition)
-    await pass_gates(attempt.claim, definition, data, gate)
-    return await run_validated(attempt, definition, data)
-
-
-async def run_validated(attempt: Attempt, definition: AnyWorkflow, data: object) -> bytes:
-    """The part of `run_handler` that follows the validation of its input, `data`."""
     output = await _call_handler(attempt, definition, data)
     interrupted = attempt.state != "running"
     attempt.close()
-    await end_leftovers(attempt)
+    if attempt.in_flight or attempt.open_waits:
+        await end_leftovers(attempt)
     if interrupted:
         raise asyncio.CancelledError("the attempt was interrupted")
     return encode_output(output)
@@ -96,18 +95,55 @@ def encode_output(output: object) -> bytes:
         raise OutputSerializationError(cause_error=exc) from exc
 
 
-async def _call_handler(attempt: Attempt, definition: AnyWorkflow, data: object) -> object:
+def _call_handler(attempt: Attempt, definition: AnyWorkflow, data: object) -> Awaitable[object]:
     steps = attempt.make_steps(attempt)
-    run = run_context(attempt.claim)
     if definition.async_handler is not None:
-        context = WorkflowHandlerContext(data, run, steps, attempt.signal)
+        context = AttemptContext.of(attempt, data, steps)
         attempt.on_suspend = partial(_set_suspending, context)
-        return await definition.async_handler(context)
+        return definition.async_handler(context)
     assert definition.blocking_handler is not None
+    run = run_context(attempt.claim)
     blocking = BlockingWorkflowHandlerContext(data, run, BlockingSteps(attempt, steps), attempt.signal)
     attempt.on_suspend = partial(_set_suspending, blocking)
     attempt.thread_handler = attempt.threads.handlers.submit(partial(definition.blocking_handler, blocking))
-    return await result_of(attempt.thread_handler, UNWIND_S)
+    return result_of(attempt.thread_handler, UNWIND_S)
+
+
+class AttemptContext(WorkflowHandlerContext[object]):
+    """The context of an attempt. What few handlers look at is made when they do: `run` and `signal`."""
+
+    __slots__ = ("_attempt", "_run", "_signal")
+    _attempt: Attempt
+    _run: RunContext | None
+    _signal: CancelSignal | None
+
+    @classmethod
+    def of(cls, attempt: Attempt, data: object, steps: StepApi) -> AttemptContext:
+        """The context of an attempt with this input; `__init__` stays that of its base, for `dataclasses.replace`."""
+        context = cls.__new__(cls)
+        context.input, context.step, context.suspending = data, steps, False
+        context._attempt, context._run, context._signal = attempt, None, None
+        return context
+
+    @property
+    def run(self) -> RunContext:
+        """The run."""
+        if self._run is None:
+            self._run = run_context(self._attempt.claim)
+        return self._run
+
+    @run.setter
+    def run(self, run: RunContext) -> None:
+        self._run = run
+
+    @property
+    def signal(self) -> CancelSignal:
+        """The signal of the attempt."""
+        return self._attempt.signal if self._signal is None else self._signal
+
+    @signal.setter
+    def signal(self, signal: CancelSignal) -> None:
+        self._signal = signal
 
 
 def run_context(claim: Claim) -> RunContext:
@@ -145,18 +181,14 @@ class Settler(Gate, Protocol):
 
 async def attempt_outcome(attempt: Attempt, definition: AnyWorkflow, settler: Settler) -> Outcome | None:
     """Everything from a claim to its outcome; None when the lease was lost and nothing may be written."""
+    claim = attempt.claim
+    if claim.decided_failure is not None:
+        return await _finish_decided(attempt, definition, claim.decided_failure)
     try:
-        if attempt.claim.decided_failure is not None:
-            return await _finish_decided(attempt, definition, attempt.claim.decided_failure)
-        return await _first_pass(attempt, definition, settler)
-    except LeaseLost:
-        attempt.interrupt("lost")
-        return None
-
-
-async def _first_pass(attempt: Attempt, definition: AnyWorkflow, settler: Settler) -> Outcome | None:
-    try:
-        return Succeeded(await run_handler(attempt, definition, settler))
+        data = validate_input(attempt, definition)
+        if has_gates(definition):
+            await pass_gates(claim, definition, data, settler)
+        return Succeeded(await run_handler(attempt, definition, data))
     except NotAdmitted:
         attempt.close()
         return Waiting()
@@ -164,6 +196,9 @@ async def _first_pass(attempt: Attempt, definition: AnyWorkflow, settler: Settle
         error = exc
     try:
         return await _ended_by(attempt, definition, settler, error)
+    except LeaseLost:
+        attempt.interrupt("lost")
+        return None
     finally:
         del error  # its traceback holds this frame: the two would be a cycle
 

@@ -14,7 +14,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from functools import partial
-from typing import Final, TypeVar, cast
+from types import CoroutineType
+from typing import Final, NoReturn, TypeVar, cast
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
@@ -73,7 +74,7 @@ class Steps:
         known = self._enter(name)
         if not callable(fn):
             raise NonRetriableError(_no_function(name, fn))
-        limit_s = step_limit_s(timeout_ms)
+        limit_s = None if timeout_ms is None else step_limit_s(timeout_ms)
         # Any other value of this name is fn's own.
         tries: Tries | None = None
         if kwargs and isinstance(retry := kwargs.get("retry"), StepRetry):
@@ -81,10 +82,13 @@ class Steps:
             tries = Tries(retry, name, self._journal.now_ms)
         facts = function_facts(fn)
         if known is not None and known.status == "succeeded":
-            return cast(T, self._read(known, await self._payload(known), facts))  # reason: stored JSON of this step
+            return cast(T, _read(unpack(await self._payload(known)), facts, name))  # reason: stored JSON of this step
         step = self._open(name, known, "run")
-        with InFlight(self._attempt, step):
+        self._attempt.enter(step)
+        try:
             output = await self._perform(step, Call(fn, args, kwargs, facts, limit_s, tries))
+        finally:
+            self._attempt.leave(step)
         return cast(T, output)  # reason: fn's result after its JSON round trip
 
     async def map(
@@ -143,11 +147,12 @@ class Steps:
         outer = _current_step.get()
         if outer is not None:
             raise NonRetriableError(f"step {name!r} was called inside step {outer!r}: steps can't contain steps")
-        if name in attempt.names:
+        names = attempt.names
+        if name in names:
             raise RedflowError(f"Duplicate step name: {name!r}; a name may be used once in a run")
         check_name(name, what="step name")
-        attempt.names.add(name)
-        if len(attempt.names) > MAX_STEPS:
+        names.add(name)
+        if len(names) > MAX_STEPS:
             raise LimitExceededError(f"step {name!r} is one too many: a run may have {MAX_STEPS} steps")
         return attempt.claim.steps.get(name)
 
@@ -164,9 +169,10 @@ class Steps:
     async def _perform(self, step: StepRecord, call: Call) -> object:
         attempt = self._attempt
         while True:
-            self._check_lease()
+            if not self._journal.may_begin():
+                self._lease_is_over()
             try:
-                stored, output = await self._try(step, call)
+                stored, output = _round_trip(await self._call(step.name, call), call.facts, step.name)
                 break
             except asyncio.CancelledError:
                 self._interrupted(step)
@@ -186,46 +192,35 @@ class Steps:
             except asyncio.CancelledError:
                 self._interrupted(step)
                 raise
-        attempt.started.pop(step.name, None)
-        self._tell(step, "succeeded")
+        attempt.calm(step)
+        if telemetry.anybody_listens():
+            self._tell(step, "succeeded")
+        step.status, step.finished_at, step.payload = "succeeded", self._journal.now_ms(), stored
         try:
-            await self._journal.record(
-                step.finished("succeeded", self._journal.now_ms(), attempt.claim.attempt, stored)
-            )
+            await self._journal.record(step)
         except LeaseLost:
             attempt.interrupt("lost")
             raise asyncio.CancelledError("the lease of this run is lost") from None
         return output
 
-    async def _try(self, step: StepRecord, call: Call) -> tuple[bytes, object]:
-        """One call of the function: its result as it is stored, and as the handler gets it."""
-        try:
-            value = await self._call(step.name, call)
-        except TimeoutError:
-            raise
-        except builtins.TimeoutError as exc:
-            raise TimeoutError(f"Step timed out: {step.name}") from exc
-        stored = _write(value, call.facts, step.name)
-        return stored, self._read(step, stored, call.facts)
-
     async def _pause(self, pause_ms: int) -> None:
         await asyncio.sleep(pause_ms / 1000)
 
-    def _check_lease(self) -> None:
+    def _lease_is_over(self) -> NoReturn:
         """A holder stops by its own clock before its lease can have run out."""
-        if not self._journal.may_begin():
-            self._attempt.interrupt("lost")
-            raise asyncio.CancelledError("the lease of this run may have run out")
+        self._attempt.interrupt("lost")
+        raise asyncio.CancelledError("the lease of this run may have run out")
 
-    async def _call(self, name: str, call: Call) -> object:
+    def _call(self, name: str, call: Call) -> Awaitable[object]:
+        """One try: what the function returns."""
         signal: CancelSignal | None = None
         if call.facts.wants_signal and (call.own_signal or "signal" not in call.kwargs):
             signal = self._attempt.signal if call.limit_s is None else CancelSignal()
             call.own_signal = True
             call.kwargs["signal"] = signal
         if call.limit_s is None:
-            return await self._invoke(name, call)
-        return await self._call_with_limit(name, call, call.limit_s, signal)
+            return self._invoke(name, call)
+        return self._call_with_limit(name, call, call.limit_s, signal)
 
     async def _call_with_limit(self, name: str, call: Call, limit_s: float, signal: CancelSignal | None) -> object:
         work = asyncio.ensure_future(self._invoke(name, call))
@@ -257,7 +252,7 @@ class Steps:
                 value = call.fn(*call.args, **call.kwargs)
             else:
                 value = await self._in_thread(partial(call.fn, *call.args, **call.kwargs))
-            if inspect.isawaitable(value):
+            if type(value) is CoroutineType or inspect.isawaitable(value):
                 return await value
             if inspect.isgenerator(value) or inspect.isasyncgen(value):
                 raise NonRetriableError(f"step {name!r} gave a generator; return a list instead")
@@ -265,6 +260,10 @@ class Steps:
         except (SystemExit, KeyboardInterrupt) as exc:
             # A task that ends with one of these takes the event loop along, and with it every run of this worker.
             raise NonRetriableError(f"step {name!r} raised {type(exc).__name__}: {exc}") from exc
+        except TimeoutError:
+            raise
+        except builtins.TimeoutError as exc:
+            raise TimeoutError(f"Step timed out: {name}") from exc
         finally:
             _current_step.reset(token)
 
@@ -295,7 +294,7 @@ class Steps:
             "failed" if status == "failed" else "canceled", self._journal.now_ms(), self._attempt.claim.attempt, payload
         )
         self._tell(step, status)
-        self._attempt.started.pop(step.name, None)
+        self._attempt.calm(step)
         self._attempt.unsuccessful.append(ended)
         self._journal.note(ended)
 
@@ -326,43 +325,6 @@ class Steps:
     async def _payload(self, step: StepRecord) -> bytes:
         return await self._journal.load(step) if step.payload == STORED_APART else step.payload
 
-    def _read(self, step: StepRecord, stored: bytes, facts: FunctionFacts) -> object:
-        text = unpack(stored)
-        if facts.adapter is None:
-            return decode(text)
-        try:
-            return facts.adapter.validate_json(text)
-        except ValidationError as exc:
-            raise StepTypeError(f"the stored output of step {step.name!r} no longer fits its type: {exc}") from exc
-
-
-class InFlight:
-    """A step that is under way, while its block lasts. A class, since a generator costs several times as much.
-
-    Args:
-        attempt: the step's attempt.
-        step: the step.
-        announce: whether its record shall say that it is running, if it lasts.
-    """
-
-    __slots__ = ("_announce", "_attempt", "_step")
-
-    def __init__(self, attempt: Attempt, step: StepRecord, *, announce: bool = True) -> None:
-        self._attempt = attempt
-        self._step = step
-        self._announce = announce
-
-    def __enter__(self) -> None:
-        self._attempt.in_flight[self._step.name] = asyncio.current_task()
-        if self._announce:
-            self._attempt.began(self._step)
-
-    def __exit__(self, *_: object) -> None:
-        attempt = self._attempt
-        del attempt.in_flight[self._step.name]
-        attempt.started.pop(self._step.name, None)
-        attempt.consider_sleep()
-
 
 class Call:
     """One function call, as the step runner passes it on."""
@@ -388,15 +350,26 @@ class Call:
         self.limit_s = limit_s
 
 
-def _write(value: object, facts: FunctionFacts, name: str) -> bytes:
+def _round_trip(value: object, facts: FunctionFacts, name: str) -> tuple[bytes, object]:
+    """A function's result as it is stored, and as the handler gets it: what a later pass would read."""
     try:
         if facts.adapter is not None:
             value = facts.adapter.dump_python(value, mode="json", warnings="error")
-        return pack(encode(value, what="step output"))
+        text = encode(value, what="step output")
     except PayloadTooLargeError:
         raise
     except (TypeError, ValueError, PydanticSerializationError) as exc:
         raise OutputSerializationError(f"Step output is not JSON-serializable: {name}", exc) from exc
+    return pack(text), _read(text, facts, name)
+
+
+def _read(text: bytes, facts: FunctionFacts, name: str) -> object:
+    if facts.adapter is None:
+        return decode(text)
+    try:
+        return facts.adapter.validate_json(text)
+    except ValidationError as exc:
+        raise StepTypeError(f"the stored output of step {name!r} no longer fits its type: {exc}") from exc
 
 
 def step_limit_s(timeout_ms: float | None) -> float | None:

@@ -17,7 +17,7 @@ from redflow.engines.inline.results import InlineStepResult
 from redflow.engines.inline.steps import InlineSteps
 from redflow.execution.attempt import UNWIND_S, Announcer, Attempt
 from redflow.execution.journal import Claim
-from redflow.execution.pipeline import end_leftovers, run_validated
+from redflow.execution.pipeline import end_leftovers, run_handler
 from redflow.execution.threads import ThreadPool
 
 log = logging.getLogger("redflow")
@@ -93,7 +93,7 @@ async def execute(
 async def _outcome(attempt: Attempt, definition: AnyWorkflow, data: object) -> tuple[object, BaseException | None]:
     """The handler's output, or what came of it instead."""
     try:
-        return decode(unpack(await run_validated(attempt, definition, data))), None
+        return decode(unpack(await run_handler(attempt, definition, data))), None
     except KeyboardInterrupt:
         raise
     except BaseException as exc:

@@ -32,68 +32,76 @@ class Batcher(Generic[Item, Result]):
     def __init__(self, write: Callable[[list[Item]], Awaitable[list[Result]]], weigh: Callable[[Item], int]) -> None:
         self._write = write
         self._weigh = weigh
-        self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
+        self._items: list[Item] = []
+        self._futures: list[asyncio.Future[Result] | None] = []
+        """What is told of each item; None where nobody waits for it."""
         self._planned = False
         self._flushes: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop
 
     def submit(self, item: Item) -> asyncio.Future[Result]:
         """Write an item with the next batch."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Result] = loop.create_future()
-        self._waiting.append((item, future))
-        if len(self._flushes) < _FLUSHES_IN_FLIGHT:
-            if len(self._waiting) >= PART:
-                self._start_flush()
-            elif not self._planned:
-                self._planned = True
-                loop.call_soon(self._flush_rest)
+        if not self._items:  # once a batch: those who wait for one are of one loop, and the look is dear
+            self._loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = self._loop.create_future()
+        self._add(item, future)
         return future
 
     def send(self, item: Item) -> None:
-        """Write an item with the next batch; nobody waits for it."""
-        self.submit(item).add_done_callback(_look_at)
+        """Write an item with the next batch; nobody waits for it, so a failure is for whoever writes."""
+        if not self._items:
+            self._loop = asyncio.get_running_loop()
+        self._add(item, None)
+
+    def _add(self, item: Item, future: asyncio.Future[Result] | None) -> None:
+        self._items.append(item)
+        self._futures.append(future)
+        if len(self._flushes) < _FLUSHES_IN_FLIGHT:
+            if len(self._items) >= PART:
+                self._start_flush()
+            elif not self._planned:
+                self._planned = True
+                self._loop.call_soon(self._flush_rest)
 
     def _flush_rest(self) -> None:
         self._planned = False
         self._start_flush()
 
     def _start_flush(self) -> None:
-        while self._waiting and len(self._flushes) < _FLUSHES_IN_FLIGHT:
-            batch = self._next_batch()
-            task = asyncio.get_running_loop().create_task(self._finish(self._write([item for item, _ in batch]), batch))
+        while self._items and len(self._flushes) < _FLUSHES_IN_FLIGHT:
+            count = self._next_count()
+            items, self._items = self._items[:count], self._items[count:]
+            futures, self._futures = self._futures[:count], self._futures[count:]
+            task = self._loop.create_task(self._finish(self._write(items), futures))
             self._flushes.add(task)
             task.add_done_callback(self._flush_done)
 
-    def _next_batch(self) -> list[tuple[Item, asyncio.Future[Result]]]:
-        count = weight = 0
-        for item, _ in self._waiting[:BATCH_CAP]:
+    def _next_count(self) -> int:
+        """How many of those that wait travel together."""
+        items = self._items[:BATCH_CAP]
+        if sum(map(self._weigh, items)) <= _BATCH_BYTES:
+            return len(items)
+        weight = 0
+        for count, item in enumerate(items):
             weight += self._weigh(item)
             if weight > _BATCH_BYTES and count:
-                break
-            count += 1
-        batch, self._waiting = self._waiting[:count], self._waiting[count:]
-        return batch
+                return count
+        return len(items)
 
-    async def _finish(self, results: Awaitable[list[Result]], batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+    async def _finish(self, results: Awaitable[list[Result]], futures: list[asyncio.Future[Result] | None]) -> None:
         try:
             answers = await results
         except BaseException as exc:
-            for _, future in batch:
-                if not future.done():
+            for future in futures:
+                if future is not None and not future.done():
                     future.set_exception(exc)
             if not isinstance(exc, Exception):
                 raise
             return
-        for (_, future), result in zip(batch, answers, strict=True):
-            if not future.done():
+        for future, result in zip(futures, answers, strict=True):
+            if future is not None and not future.done():
                 future.set_result(result)
 
     def _flush_done(self, task: asyncio.Task[None]) -> None:
         self._flushes.discard(task)
         self._start_flush()
-
-
-def _look_at(done: asyncio.Future[Result]) -> None:
-    """A failure that nobody waits for is logged where the batch is written, not reported by asyncio."""
-    if not done.cancelled():
-        done.exception()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from redflow.definitions import AnyWorkflow
 from redflow.domain.names import near_names
@@ -22,7 +22,7 @@ from redflow.engines.redis.listing import Listing
 from redflow.engines.redis.queries import Queries
 from redflow.engines.redis.results import Results
 from redflow.engines.redis.retention import Resets
-from redflow.engines.redis.runs import RunScripts
+from redflow.engines.redis.runs import CASCADE_CHUNK, RunScripts
 from redflow.errors import RedflowError, UnknownWorkflowError
 from redflow.types import (
     AttemptTrace,
@@ -122,7 +122,7 @@ class RedisEngine:
             return False
         answer, cascade = await self.scripts.cancel_tree(stored, reason, secrets.token_hex(4))
         while cascade:
-            _count, cascade = await self.scripts.cancel_children(BATCH_CAP)
+            _count, cascade = await self.scripts.cancel_children(CASCADE_CHUNK)
         return answer in ("canceled", "requested")
 
     async def get_run(self, run_id: str) -> RunState | None:
@@ -171,7 +171,7 @@ class RedisEngine:
 
     async def cleanup_expired_events(self, reference_ms: int | None, limit: int) -> int:
         """See `Engine.cleanup_expired_events`."""
-        return await self.events.purge(reference_ms, limit)
+        return await _in_chunks(self.events.purge, reference_ms, limit)
 
     async def wait_for_end(self, run_id: str, timeout_s: float) -> RunEnd | None:
         """See `Engine.wait_for_end`."""
@@ -204,7 +204,7 @@ class RedisEngine:
 
     async def cleanup_expired_runs(self, reference_ms: int | None, limit: int) -> int:
         """See `Engine.cleanup_expired_runs`."""
-        return await self.scripts.purge(reference_ms, limit)
+        return await _in_chunks(self.scripts.purge, reference_ms, limit)
 
     async def reset_state(self) -> int:
         """See `Engine.reset_state`."""
@@ -218,3 +218,15 @@ class RedisEngine:
         """See `Engine.close`."""
         await self._results.close()
         await self.connection.close()
+
+
+async def _in_chunks(purge: Callable[[int | None, int], Awaitable[int]], reference_ms: int | None, limit: int) -> int:
+    """Purge at most `limit`, few enough in each call not to keep the server from others; how many."""
+    purged = 0
+    while purged < limit:
+        chunk = min(limit - purged, BATCH_CAP)
+        count = await purge(reference_ms, chunk)
+        purged += count
+        if count < chunk:
+            break
+    return purged

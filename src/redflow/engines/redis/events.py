@@ -16,7 +16,7 @@ from redflow.engines.redis.event_records import event_record, listed_event
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.link import Argument, Reply
 from redflow.engines.redis.listing import LIST_PAGE
-from redflow.engines.redis.replies import as_fields, as_int, as_list, as_text, time_or_none
+from redflow.engines.redis.replies import as_bytes, as_fields, as_int, as_list, as_text, time_or_none
 from redflow.engines.redis.runs import SERVER_TIME
 from redflow.engines.redis.scripts import verb
 from redflow.errors import RedflowError
@@ -36,6 +36,7 @@ PURGE_EVENTS = verb("purge_events", args="now, limit")
 
 LEASE_MS: Final = 30_000
 """How long an emitter has an event for itself, ms."""
+_SCANNED: Final = 500
 _STATUSES: Final[tuple[EventFanoutStatus, ...]] = ("pending", "completed", "partial", "failed", "no-subscribers")
 
 
@@ -73,11 +74,35 @@ class Events:
             ttl_s,
             self._retention_ms,
         )
-        return _emitted(await self._connection.call(ACCEPT, self._keys.base, args))
+        return await self._emitted(await self._connection.call(ACCEPT, self._keys.base, args))
 
     async def deliver(self, event_id: str) -> Emitted:
         """The next pass over an event."""
-        return _emitted(await self._connection.call(DELIVER, self._keys.base, (SERVER_TIME, event_id, LEASE_MS)))
+        args = (SERVER_TIME, event_id, LEASE_MS)
+        return await self._emitted(await self._connection.call(DELIVER, self._keys.base, args))
+
+    async def _emitted(self, reply: Reply) -> Emitted:
+        code, event_id, final, runs, resumed = as_list(reply)
+        woken = set[str]()
+        if isinstance(resumed, list):
+            woken = {as_text(run) for run in resumed}
+        elif final == 1:
+            woken = await self._resumed(as_text(event_id))
+        return Emitted(
+            as_text(code), as_text(event_id), final == 1, [as_text(run) for run in as_list(runs)], sorted(woken)
+        )
+
+    async def _resumed(self, event_id: str) -> set[str]:
+        """Public ids of the runs that an event woke, read bit by bit: they are many."""
+        found: set[str] = set()
+        cursor: bytes = b"0"
+        while True:
+            key = f"{self._keys.base}resumed:{event_id}"
+            reply = as_list(await self._connection.read("SSCAN", key, cursor, "COUNT", _SCANNED))
+            cursor = as_bytes(reply[0])
+            found |= {public_run_id(as_text(run)) for run in as_list(reply[1])}
+            if cursor == b"0":
+                return found
 
     async def due(self, limit: int) -> tuple[int, int | None, list[str]]:
         """Events left unfinished: (server's time, when the next is due, ids taken)."""
@@ -182,14 +207,3 @@ class Events:
         args += [f"eidx:{status}:{name}" for status in statuses for name in names]
         flat = as_list(await self._connection.call(LIST_PAGE, self._keys.base, args))
         return [(as_text(event_id), as_int(ts)) for event_id, ts in zip(flat[::2], flat[1::2], strict=True)]
-
-
-def _emitted(reply: Reply) -> Emitted:
-    code, event_id, final, runs, resumed = as_list(reply)
-    return Emitted(
-        as_text(code),
-        as_text(event_id),
-        final == 1,
-        [as_text(run) for run in as_list(runs)],
-        sorted(as_text(run) for run in as_list(resumed)),
-    )

@@ -7,10 +7,11 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from redflow import telemetry
 from redflow.definitions import AnyWorkflow
-from redflow.domain.outcome import Failed, HandedBack, Outcome
+from redflow.domain.outcome import Failed, HandedBack, Outcome, Waiting
 from redflow.domain.payload import pack
 from redflow.engines.redis.journal import JournalWriter, RedisJournal, load_big
 from redflow.engines.redis.records import claim_of
@@ -32,13 +33,12 @@ class Held:
     Attributes:
         lease: the right to write to it.
         attempt: its state.
-        task: executes it.
+        journal: where its steps and its outcome are written.
     """
 
     lease: Lease
     attempt: Attempt
     journal: RedisJournal
-    task: asyncio.Task[None]
 
 
 class Executor:
@@ -71,6 +71,7 @@ class Executor:
         """Those of them that are over: their outcome was sent, Redis has yet to confirm it."""
         self.given_up: list[Lease] = []
         """Leases that were lost here; what of them is still ours goes back when the server is in reach again."""
+        self._emptied: asyncio.Future[None] | None = None
         self.progress = 0
         """Grows with every run that leaves its slot and every claim that is answered; the watchdog looks at it."""
 
@@ -83,21 +84,18 @@ class Executor:
             error = pack(make_error_json(RedflowError(f"the stored record of the run is broken: {exc!r}")).encode())
             self._writer.settlements.send(Settlement(run.lease, "failed", error, None, "", b"", ()))
             return
-        _tell(telemetry.RUN_CLAIMED, claim)
-        attempt: Attempt
-
-        def interrupted(why: Interruption) -> None:
-            self.interrupt(run.lease.run_id, why)
-
-        journal = RedisJournal(self._writer, run.lease, claim.created_at, interrupted)
+        if telemetry.anybody_listens():
+            _tell(telemetry.RUN_CLAIMED, claim)
+        lease = run.lease
+        journal = RedisJournal(self._writer, lease, claim.created_at)
         attempt = Attempt(
             claim, journal, self._threads, lambda attempt: DurableSteps(attempt, journal), self._announcer
         )
-        task = asyncio.get_running_loop().create_task(self._execute(run, attempt, journal))
-        attempt.task = task
-        attempt.on_interrupt = lambda: self._give_time_to_unwind(run.lease.run_id)
-        self.leaving.discard(run.lease.run_id)  # it may be back before its last attempt has heard that it is over
-        self.held[run.lease.run_id] = Held(run.lease, attempt, journal, task)
+        held = Held(lease, attempt, journal)
+        attempt.task = self._announcer.loop.create_task(self._execute(held))
+        attempt.on_interrupt = lambda: self._give_time_to_unwind(held)
+        self.leaving.discard(lease.run_id)  # it may be back before its last attempt has heard that it is over
+        self.held[lease.run_id] = held
 
     def outcomes_sent(self, run_ids: Iterable[str]) -> None:
         """The outcomes of these runs are on their way: Redis will have free slots for what it is asked next."""
@@ -125,85 +123,126 @@ class Executor:
         """The leases to renew; may be called from any thread."""
         return [held.lease for held in list(self.held.values())]
 
-    async def _execute(self, run: ClaimedRun, attempt: Attempt, journal: RedisJournal) -> None:
-        run_id = run.lease.run_id
+    async def emptied(self, patience_s: float) -> None:
+        """Wait until no run is held any more, but no longer than so many seconds."""
+        if self.held:
+            self._emptied = self._announcer.loop.create_future()
+            await asyncio.wait({self._emptied}, timeout=patience_s)
+
+    async def _execute(self, held: Held) -> None:
+        attempt, outcome = held.attempt, None
+        claim = attempt.claim
         try:
-            outcome = await self._outcome(run, attempt, journal)
+            if claim.input_json == b"@" or claim.decided_failure == b"@":
+                await self._fetch_big(claim, held.lease.run_id)
+            definition = self._find(claim.workflow)
+            if definition is not None:
+                outcome = await attempt_outcome(attempt, definition, held.journal)
+            else:
+                outcome = await self._hand_back_unknown(claim)
         except asyncio.CancelledError:
             outcome = interrupted_outcome(attempt)
-        held = self.held.get(run_id)
-        if held is None or held.attempt is not attempt:
-            return  # abandoned: its outcome was settled while user code went on
-        await self._settle(attempt, journal, outcome, run_id)
-
-    async def _outcome(self, run: ClaimedRun, attempt: Attempt, journal: RedisJournal) -> Outcome | None:
-        try:
-            await self._fetch_big(run, attempt)
-            definition = self._find(attempt.claim.workflow)
-            if definition is None:
-                # The registry has changed: say so, then let a worker that knows the workflow have the run.
-                log.warning("run %s is handed back: its workflow is unknown here by now", attempt.claim.run_id)
-                await self._on_unknown()
-                return HandedBack()
-            return await attempt_outcome(attempt, definition, journal)
         except (LeaseLost, ConnectionError) as exc:
-            log.warning("run %s was lost: %s", attempt.claim.run_id, exc)
+            log.warning("run %s was lost: %s", claim.run_id, exc)
             attempt.interrupt("lost")
-            return None
         except Exception as exc:
-            log.exception("run %s fails: it can't be executed", attempt.claim.run_id)
-            return interrupted_outcome(attempt) or Failed(pack(make_error_json(exc).encode()))
+            log.exception("run %s fails: it can't be executed", claim.run_id)
+            outcome = interrupted_outcome(attempt) or Failed(pack(make_error_json(exc).encode()))
+        if not attempt.settling:  # else abandoned: its outcome was sent while user code went on
+            await self._settle(held, outcome)
 
-    async def _fetch_big(self, run: ClaimedRun, attempt: Attempt) -> None:
+    async def _hand_back_unknown(self, claim: Claim) -> Outcome:
+        """The registry has changed: say so, then let a worker that knows the workflow have the run."""
+        log.warning("run %s is handed back: its workflow is unknown here by now", claim.run_id)
+        await self._on_unknown()
+        return HandedBack()
+
+    async def _fetch_big(self, claim: Claim, run_id: str) -> None:
         """Inputs and decided failures over 32 KiB lie in the run's second hash."""
-        if attempt.claim.input_json == b"@":
-            attempt.claim.input_json = await load_big(self._writer.scripts, run.lease.run_id, "i")
-        if attempt.claim.decided_failure == b"@":
-            attempt.claim.decided_failure = await load_big(self._writer.scripts, run.lease.run_id, "z")
+        if claim.input_json == b"@":
+            claim.input_json = await load_big(self._writer.scripts, run_id, "i")
+        if claim.decided_failure == b"@":
+            claim.decided_failure = await load_big(self._writer.scripts, run_id, "z")
 
-    async def _settle(self, attempt: Attempt, journal: RedisJournal, outcome: Outcome | None, run_id: str) -> None:
-        attempt.settling = True
+    # -- the end ------------------------------------------------------------------------------------------------
+
+    async def _settle(self, held: Held, outcome: Outcome | None) -> None:
+        """Send how the attempt ended. The slot is free when Redis has confirmed it; no task waits for that."""
+        held.attempt.settling = True
         try:
-            if outcome is None or attempt.state == "lost":
-                journal.drop()
-                self._give_up(run_id, attempt)
-                _tell(telemetry.RUN_LOST, attempt.claim)
-                log.warning(
-                    "run %s was interrupted: its lease is lost; another worker goes on with it", attempt.claim.run_id
-                )
+            if outcome is None or held.attempt.state == "lost":
+                self._lose(held)
+            elif isinstance(outcome, Waiting):
+                self._writer.claim_was_taken_back()
+                self._over(held, outcome)
+            elif isinstance(outcome, HandedBack):
+                await held.journal.hand_back()
+                self._over(held, outcome)
             else:
-                await journal.settle(outcome, attempt.claim)
-                _tell(telemetry.RUN_SETTLED, attempt.claim, outcome=type(outcome).__name__.lower())
-        except LeaseLost as exc:
-            self._give_up(run_id, attempt)
-            log.warning("run %s: %s; another worker goes on with it", attempt.claim.run_id, exc)
-        except RedflowError:
-            self._give_up(run_id, attempt)
-            log.exception(
-                "run %s could not be settled; its lease will run out and it goes on elsewhere", attempt.claim.run_id
-            )
-        finally:
-            held = self.held.get(run_id)
-            if held is not None and held.attempt is attempt:
-                del self.held[run_id]
-                self.leaving.discard(run_id)
-            attempt.release()
-            self.progress += 1
-            self._on_free()
+                if held.journal.under_way:  # a step that arrives after the outcome is refused
+                    await asyncio.wait(held.journal.under_way)
+                held.journal.settle(outcome, held.attempt.claim, partial(self._answered, held, outcome))
+        except RedflowError as exc:
+            self._answered(held, outcome, exc)
+        except BaseException:
+            self._free(held)
+            raise
 
-    def _give_up(self, run_id: str, attempt: Attempt) -> None:
-        held = self.held.get(run_id)
-        if held is not None and held.attempt is attempt:
+    def _answered(self, held: Held, outcome: Outcome | None, answer: str | Exception) -> None:
+        """What came of an outcome that was sent."""
+        if answer == "":
+            self._over(held, outcome)
+            return
+        run_id = held.attempt.claim.run_id
+        if isinstance(answer, Exception) and not isinstance(answer, ConnectionError):
+            self._give_up(held)
+            log.error(
+                "run %s could not be settled; its lease will run out and it goes on elsewhere", run_id, exc_info=answer
+            )
+            self._free(held)
+        elif isinstance(answer, ConnectionError) or answer in ("stale", "gone") or answer.startswith("broken"):
+            self._give_up(held)
+            log.warning("run %s: its outcome was refused: %s; another worker goes on with it", run_id, answer)
+            self._free(held)
+        else:
+            self._over(held, outcome)
+
+    def _lose(self, held: Held) -> None:
+        held.journal.drop()
+        self._give_up(held)
+        claim = held.attempt.claim
+        if telemetry.anybody_listens():
+            _tell(telemetry.RUN_LOST, claim)
+        log.warning("run %s was interrupted: its lease is lost; another worker goes on with it", claim.run_id)
+        self._free(held)
+
+    def _over(self, held: Held, outcome: Outcome | None) -> None:
+        if telemetry.anybody_listens():
+            _tell(telemetry.RUN_SETTLED, held.attempt.claim, outcome=type(outcome).__name__.lower())
+        self._free(held)
+
+    def _free(self, held: Held) -> None:
+        """A run leaves its slot."""
+        run_id = held.lease.run_id
+        if self.held.get(run_id) is held:
+            del self.held[run_id]
+            self.leaving.discard(run_id)
+            if not self.held and self._emptied is not None and not self._emptied.done():
+                self._emptied.set_result(None)
+        held.attempt.release()
+        self.progress += 1
+        self._on_free()
+
+    def _give_up(self, held: Held) -> None:
+        if self.held.get(held.lease.run_id) is held:
             self.given_up.append(held.lease)
 
-    def _give_time_to_unwind(self, run_id: str) -> None:
-        held = self.held.get(run_id)
-        if held is not None:
-            asyncio.get_running_loop().call_later(UNWIND_S, self._abandon, run_id, held)
+    def _give_time_to_unwind(self, held: Held) -> None:
+        self._announcer.loop.call_later(UNWIND_S, self._abandon, held)
 
-    def _abandon(self, run_id: str, held: Held) -> None:
+    def _abandon(self, held: Held) -> None:
         """User code didn't unwind in time: settle without it."""
-        if self.held.get(run_id) is not held or held.attempt.settling:
+        if self.held.get(held.lease.run_id) is not held or held.attempt.settling:
             return
         log.warning(
             "run %s did not end %g s after it was interrupted (%s); its code is abandoned",
@@ -213,15 +252,11 @@ class Executor:
         )
         outcome = interrupted_outcome(held.attempt)
         held.attempt.settling = True
-        task = asyncio.get_running_loop().create_task(
-            self._settle(held.attempt, held.journal, outcome, run_id), name="redflow-abandoned"
-        )
-        held.task = task
+        held.attempt.task = self._announcer.loop.create_task(self._settle(held, outcome), name="redflow-abandoned")
 
 
 def _tell(event: str, claim: Claim, **more: str) -> None:
-    if telemetry.anybody_listens():
-        telemetry.emit(event, run_id=claim.run_id, workflow=claim.workflow, attempt=claim.attempt, **more)
+    telemetry.emit(event, run_id=claim.run_id, workflow=claim.workflow, attempt=claim.attempt, **more)
 
 
 def monotonic() -> float:

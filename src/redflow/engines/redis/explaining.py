@@ -15,6 +15,7 @@ from redflow.domain.step import FIELD_PREFIX, STORED_APART, StepRecord, child_re
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.link import Reply
+from redflow.engines.redis.packing import PACKED, read_record
 from redflow.engines.redis.records import status_of
 from redflow.engines.redis.replies import as_bytes, as_int, as_list, as_text, time_or_none
 from redflow.engines.redis.runs import SERVER_TIME
@@ -23,7 +24,10 @@ from redflow.types import RunExplanation
 
 EXPLAIN = verb("explain_run", args="now, id", item="field (of the record to be read)")
 
-_FIELDS: Final = ("w", "q", "s", "a", "m", "c", "d", "f", "e", "r", "k", "cr", "cw", "mi", "dk", "mk", "ta", "z")
+_FIELDS: Final = (
+    *("w", "q", "s", "a", "m", "c", "d", "f", "e", "r", "k", "cr", "cw", "mi", "dk", "mk", "ta", "z"),
+    PACKED,
+)
 _HOLDER: Final = re.compile(rb"\w+")
 _LONGEST_ERROR: Final = 300
 
@@ -70,7 +74,7 @@ class Explainer:
             created_at=int(record["c"]),
             available_at=int(record["d"]) if "d" in record else None,
             finished_at=int(record["f"]) if "f" in record else None,
-            error=await self._error(stored, record.get("e", b"")),
+            error=await self._error(stored, record),
             asleep="r" in record,
             holder=holder[0].decode() if holder else "",
             cancel_requested="cr" in record,
@@ -94,8 +98,11 @@ class Explainer:
             limit=time_or_none(limit),
         )
 
-    async def _error(self, stored: str, packed: bytes) -> str:
+    async def _error(self, stored: str, record: dict[str, bytes]) -> str:
         """Name and message of a stored error."""
+        packed = record.get("e", b"")
+        if PACKED in record:
+            packed = (await read_record(self._connection, self._keys, stored)).get(b"e", b"")
         if packed == STORED_APART:
             apart = await self._connection.read("HGET", self._keys.big(stored), "e")
             packed = apart if isinstance(apart, bytes) else b""

@@ -5,22 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
 from redflow.domain.event import EventRef
-from redflow.domain.outcome import Canceled, Failed, HandedBack, Outcome, Retry, Succeeded, Suspended, Waiting
+from redflow.domain.outcome import Canceled, Failed, Retry, Succeeded, Suspended
 from redflow.domain.run import MAX_NESTING, RunOrder, public_run_id
 from redflow.domain.step import FIELD_PREFIX, ChildRef, StepRecord, pack_header, unpack_step
 from redflow.engine import Emitted, EventOrder
 from redflow.engines.redis import admission
-from redflow.engines.redis.batch import BATCH_CAP, Batcher
+from redflow.engines.redis.batch import Batcher
 from redflow.engines.redis.clock import ServerClock
 from redflow.engines.redis.events import Events
 from redflow.engines.redis.records import pack_trace
 from redflow.engines.redis.replies import as_text
-from redflow.engines.redis.runs import ChildStart, Lease, RunScripts, Settlement, StepWrite
+from redflow.engines.redis.runs import CASCADE_CHUNK, ChildStart, Lease, RunScripts, Settlement, StepWrite
 from redflow.engines.redis.scripts import verb
 from redflow.errors import ConnectionError, LimitExceededError, UnknownWorkflowError
 from redflow.execution.admission import Admission, AdmissionRequest
@@ -38,6 +38,8 @@ INTERRUPTIONS: Final[Mapping[str, Interruption]] = MappingProxyType({"cancel": "
 """What it means for an attempt that a script tells this reason."""
 
 IdleMark = Callable[[], bool]
+Settled = Succeeded | Failed | Canceled | Retry | Suspended
+"""The outcomes that the script of that name writes."""
 
 
 class JournalWriter:
@@ -49,6 +51,8 @@ class JournalWriter:
         clock: the server's time.
         worker: id of the worker.
         queues: the queues it serves.
+        on_interrupt: called with a stored run id when a write tells that a cancel of the run was requested, or that
+            its time-out has passed.
         wants_idle_mark: asked at each settle: shall the script mark this worker idle if nothing is ready?
         on_settling: told the runs whose outcomes have just been sent.
         on_settled: told after each settle whether a queue has a ready run.
@@ -61,6 +65,7 @@ class JournalWriter:
         clock: ServerClock,
         worker: str,
         queues: list[str],
+        on_interrupt: Callable[[str, Interruption], None],
         wants_idle_mark: IdleMark,
         on_settling: Callable[[list[str]], None],
         on_settled: Callable[[bool], None],
@@ -68,8 +73,10 @@ class JournalWriter:
         self.scripts = scripts
         self.events = events
         self.clock = clock
+        self.now_ms = clock.now_ms
         self._worker = worker
         self._queues = queues
+        self.on_interrupt = on_interrupt
         self._wants_idle_mark = wants_idle_mark
         self._on_settling = on_settling
         self._on_settled = on_settled
@@ -88,12 +95,22 @@ class JournalWriter:
     def _settle(self, items: list[Settlement]) -> Awaitable[list[str]]:
         reply = self.scripts.settle(items, self._worker, self._queues, idle=self._wants_idle_mark())
         self._on_settling([item.lease.run_id for item in items])
-        return _of_each(len(items), self._settled(reply))
+        return self._settled(items, reply)
 
-    async def _settled(self, reply: Awaitable[tuple[bool, dict[int, str]]]) -> dict[int, str]:
-        more, reasons = await reply
-        self._on_settled(more)
-        return reasons
+    async def _settled(self, items: list[Settlement], reply: Awaitable[tuple[bool, dict[int, str]]]) -> list[str]:
+        """Tell each run what came of its outcome: no task waits for that."""
+        answers: Sequence[str | Exception]
+        try:
+            more, reasons = await reply
+        except Exception as exc:
+            answers = [exc] * len(items)
+        else:
+            self._on_settled(more)
+            answers = [reasons.get(index, "") for index in range(len(items))]
+        for item, answer in zip(items, answers, strict=True):
+            if item.told is not None:
+                item.told(answer)
+        return [""] * len(items)
 
     def claim_was_taken_back(self) -> None:
         """A run left its slot without a settle: others may be ready for it."""
@@ -101,7 +118,8 @@ class JournalWriter:
 
 
 def _weight(item: Settlement) -> int:
-    return len(item.payload) + len(item.trace) + sum(len(step.payload) for step in item.steps)
+    own = len(item.payload) + len(item.trace)
+    return own + sum(len(step.payload) for step in item.steps) if item.steps else own
 
 
 async def _of_each(count: int, reply: Awaitable[dict[int, str]]) -> list[str]:
@@ -117,44 +135,44 @@ class RedisJournal:
         writer: shared by all attempts of the worker.
         lease: the right to write.
         created_at: creation of the run, epoch ms; step times are stored relative to it.
-        on_interrupt: called when a write tells that a cancel was requested, or that the run's time-out has passed.
+
+    Attributes:
+        under_way: notes that were sent and are not confirmed yet.
     """
 
     sleeps_durably = True
 
-    __slots__ = ("_created_at", "_lease", "_note_timer", "_notes", "_on_interrupt", "_under_way", "_writer")
+    __slots__ = ("_created_at", "_lease", "_note_timer", "_notes", "_writer", "under_way")
 
-    def __init__(
-        self, writer: JournalWriter, lease: Lease, created_at: int, on_interrupt: Callable[[Interruption], None]
-    ) -> None:
+    def __init__(self, writer: JournalWriter, lease: Lease, created_at: int) -> None:
         self._writer = writer
         self._lease = lease
         self._created_at = created_at
-        self._on_interrupt = on_interrupt
         self._notes: dict[str, StepRecord] = {}
         self._note_timer: asyncio.TimerHandle | None = None
-        self._under_way: set[asyncio.Future[str]] = set()
-
-    def now_ms(self) -> int:
-        """The server's time, epoch ms."""
-        return self._writer.clock.now_ms()
+        self.under_way: set[asyncio.Future[str]] = set()
 
     def may_begin(self) -> bool:
         """Whether the lease certainly holds, so that new work may begin."""
         return time.monotonic() < self._lease.good_until
 
+    def now_ms(self) -> int:
+        """The server's time, epoch ms."""
+        return self._writer.now_ms()
+
     async def record(self, step: StepRecord) -> None:
         """Make a step durable, and what was noted before it."""
-        self._notes.pop(step.name, None)
-        for noted in self._take_notes():
-            self._send(noted)
+        if self._notes:
+            self._notes.pop(step.name, None)
+            for noted in self._take_notes():
+                self._send(noted)
         try:
             reason = await self._writer.records.submit(self._packed(step))
         except ConnectionError as exc:
             log.warning("run %s is given up: %s", self._lease.run_id, exc)
             raise LeaseLost(str(exc)) from exc
         if reason in INTERRUPTIONS:
-            self._on_interrupt(INTERRUPTIONS[reason])
+            self._writer.on_interrupt(self._lease.run_id, INTERRUPTIONS[reason])
         elif reason:
             raise LeaseLost(f"the write of step {step.name!r} was refused: {reason}")
 
@@ -252,7 +270,7 @@ class RedisJournal:
         """Cancel a run and all below it."""
         _answer, cascade = await self._writer.scripts.cancel_tree(run_id, reason)
         while cascade:
-            _count, cascade = await self._writer.scripts.cancel_children(BATCH_CAP)
+            _count, cascade = await self._writer.scripts.cancel_children(CASCADE_CHUNK)
 
     async def admit(self, request: AdmissionRequest) -> Admission:
         """Let the run pass its gates, or put it where it has to wait; see `Gate.admit`."""
@@ -272,35 +290,28 @@ class RedisJournal:
             raise LeaseLost(f"the failure was refused: {answer}")
         return None if answer == "ok" else "canceled" if answer == "canceled" else "timed_out"
 
-    async def settle(self, outcome: Outcome, claim: Claim) -> None:
-        """Write how the attempt ended.
+    def settle(self, outcome: Settled, claim: Claim, told: Callable[[str | Exception], None]) -> None:
+        """Send how the attempt ended with the next batch, once nothing of it is `under_way` any more.
 
-        Raises:
-            LeaseLost: somebody else has the run.
+        Args:
+            outcome: how.
+            claim: the run.
+            told: called with the script's answer ('' for most), or with what went wrong.
         """
-        if isinstance(outcome, Waiting):
-            self._writer.claim_was_taken_back()
-            return
-        if isinstance(outcome, HandedBack):
-            self._take_notes()
-            await self._writer.scripts.release([self._lease])
-            return
-        if self._under_way:  # a step that arrives after the outcome is refused
-            await asyncio.wait(self._under_way)
-        try:
-            reason = await self._writer.settlements.submit(self._settlement(outcome, claim))
-        except ConnectionError as exc:
-            raise LeaseLost(str(exc)) from exc
-        if reason in ("stale", "gone"):
-            raise LeaseLost(f"the outcome was refused: {reason}")
+        self._writer.settlements.send(self._settlement(outcome, claim, told))
+
+    async def hand_back(self) -> None:
+        """Give the run to another worker, in the same attempt."""
+        self._take_notes()
+        await self._writer.scripts.release([self._lease])
 
     def drop(self) -> None:
         """Forget what was noted but not written; the lease is lost."""
         self._take_notes()
 
-    def _settlement(self, outcome: Outcome, claim: Claim) -> Settlement:
+    def _settlement(self, outcome: Settled, claim: Claim, told: Callable[[str | Exception], None]) -> Settlement:
         kind, payload, due, trace_field, trace = "canceled", b"", None, "", b""
-        waits: list[str] = []
+        waits: Sequence[str] = ()
         if isinstance(outcome, Succeeded):
             kind, payload = "succeeded", outcome.output_json
         elif isinstance(outcome, Failed):
@@ -313,16 +324,16 @@ class RedisJournal:
             waits = [FIELD_PREFIX + name for name in outcome.waits]
         else:
             assert isinstance(outcome, Canceled)
-        return Settlement(self._lease, kind, payload, due, trace_field, trace, self._take_notes(), waits)
+        return Settlement(self._lease, kind, payload, due, trace_field, trace, self._take_notes(), waits, told)
 
     def _send(self, write: StepWrite) -> None:
         future = self._writer.records.submit(write)
-        self._under_way.add(future)
+        self.under_way.add(future)
         future.add_done_callback(self._sent)
 
     def _sent(self, done: asyncio.Future[str]) -> None:
         """A note is written, or was refused, which whoever writes next is told, too."""
-        self._under_way.discard(done)
+        self.under_way.discard(done)
         if not done.cancelled():
             done.exception()
 
@@ -330,7 +341,9 @@ class RedisJournal:
         for write in self._take_notes():
             self._send(write)
 
-    def _take_notes(self) -> list[StepWrite]:
+    def _take_notes(self) -> Sequence[StepWrite]:
+        if not self._notes:
+            return ()
         if self._note_timer is not None:
             self._note_timer.cancel()
             self._note_timer = None

@@ -58,6 +58,7 @@ cron:<trigger>        hash    a cron trigger: w workflow, e expression, z time z
                               ft/fr last tick fired and its run, sc/st ticks skipped and the last, mc/mt same of missed
 crons                 zset    cron triggers by their next time
 seq, epoch            string  counters: order within a priority; heartbeats
+turn:<duty>           string  a worker has just taken a chunk of a mass of work (promote, purge); TTL
 client:<c>, worker:<w>, timers  channels, not keys: ends of runs; bells and cancels; earliest due time
 ====================  ======  =====================================================================================
 
@@ -71,6 +72,11 @@ budget), mk mutex it holds, was granted or stands in line for, tl throttle it st
 dk its debounce, dd the deadline of that, di `<ms> <id>` when its input was handed in and with which run (c and
 itself), mi run it was merged into, `v:<place>` the last event that a wait of this name and key got, `s:<name>` a step
 (redflow.domain.step), `a:<n>` trace of failed attempt n: `<finished ms> <json>`.
+
+A run that has ended may have its record packed: payloads (i, o, e, s:, a:, v:) of which name or value is over 64 bytes
+are then not under their names but in the text that fields `0`, `1`, `2` ... hold, 64 bytes each. It has, for each,
+`<bytes of name> <bytes of value> <name><value>`, or `<bytes of name> <bytes of value>@<first byte> <name>` for a value
+that is a part of the text already. See pack_record.lua, and packing.py, which reads both forms.
 """
 
 from __future__ import annotations
@@ -151,6 +157,10 @@ class Keys:
     def throttled(self) -> str:
         """Lines of throttles by the time they move on."""
         return f"{self.base}throttled"
+
+    def turn(self, duty: str) -> str:
+        """The mark that a worker has just taken a chunk of a mass of work."""
+        return f"{self.base}turn:{duty}"
 
     @property
     def timers_channel(self) -> str:

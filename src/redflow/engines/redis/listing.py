@@ -14,6 +14,7 @@ from redflow.domain.run import public_run_id, stored_run_id
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.link import Argument
+from redflow.engines.redis.packing import read_fields
 from redflow.engines.redis.records import listed_run
 from redflow.engines.redis.replies import as_int, as_list, as_text
 from redflow.engines.redis.scripts import verb
@@ -171,13 +172,11 @@ class Listing:
 
     async def _records(self, run_ids: Sequence[str], fields: Sequence[str]) -> list[Record]:
         """The named fields of each run; {} for one that was removed meanwhile."""
-        replies = await self._connection.read_many([("HMGET", self._keys.run(run_id), *fields) for run_id in run_ids])
-        records: list[Record] = []
-        for run_id, reply in zip(run_ids, replies, strict=True):
-            values = as_list(reply)
-            record = {name.encode(): v for name, v in zip(fields, values, strict=True) if isinstance(v, bytes)}
-            records.append(await self._whole(run_id, record) if b"s" in record else {})
-        return records
+        found = await read_fields(self._connection, self._keys, run_ids, fields)
+        return [
+            await self._whole(run_id, record) if b"s" in record else {}
+            for run_id, record in zip(run_ids, found, strict=True)
+        ]
 
     async def _whole(self, run_id: str, record: Record) -> Record:
         """Puts payloads that are stored apart in their places."""

@@ -7,8 +7,9 @@ from redflow.domain.run import stored_run_id
 from redflow.domain.step import FIELD_PREFIX, STORED_APART, StepRecord, child_ref, unpack_step
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
+from redflow.engines.redis.packing import read_fields, read_record
 from redflow.engines.redis.records import HEADER_FIELDS, attempt_traces, run_state, step_states
-from redflow.engines.redis.replies import as_fields, as_int, as_list, as_text
+from redflow.engines.redis.replies import as_int, as_list, as_text
 from redflow.types import ALL_STATUSES, AttemptTrace, RunState, RunStats, StepState
 
 _STEP = FIELD_PREFIX.encode()
@@ -26,8 +27,7 @@ class Queries:
         stored = stored_run_id(run_id)
         if stored is None:
             return None
-        values = as_list(await self._connection.read("HMGET", self._keys.run(stored), *HEADER_FIELDS))
-        record = {name.encode(): v for name, v in zip(HEADER_FIELDS, values, strict=True) if isinstance(v, bytes)}
+        record = (await read_fields(self._connection, self._keys, [stored], HEADER_FIELDS))[0]
         if b"s" not in record:
             return None
         await self._fill_in(stored, record, header_only=True)
@@ -64,7 +64,7 @@ class Queries:
         stored = stored_run_id(run_id)
         if stored is None:
             return "", {}
-        record = as_fields(await self._connection.read("HGETALL", self._keys.run(stored)))
+        record = await read_record(self._connection, self._keys, stored)
         if b"s" not in record:
             return stored, {}
         await self._fill_in(stored, record, header_only=False)

@@ -43,17 +43,17 @@ _STATUSES: Final[dict[bytes, RunStatus]] = {
 
 def claim_of(run: ClaimedRun) -> Claim:
     """A claimed run as an attempt needs it."""
-    record = run.record
+    record, run_id = run.record, run.lease.run_id
     created_at = int(record[b"c"])
     return Claim(
-        run_id=public_run_id(run.lease.run_id),
-        workflow=record[b"w"].decode(),
-        queue=record[b"q"].decode(),
-        attempt=run.attempt,
+        public_run_id(run_id),
+        record[b"w"].decode(),
+        record[b"q"].decode(),
+        run.attempt,
         max_attempts=int(record.get(b"m", b"3")),
         created_at=created_at,
         input_json=record[b"i"],
-        steps=steps_of(record, run.lease.run_id) if len(record) > 6 else {},
+        steps=steps_of(record, run_id) if len(record) > 6 else {},
         decided_failure=record.get(b"z"),
         started_at=int(record.get(b"b") or record.get(b"t") or created_at),
     )

@@ -40,6 +40,12 @@ def as_text(reply: Reply) -> str:
     return as_bytes(reply).decode()
 
 
+def as_pairs(reply: Reply) -> list[tuple[str, str]]:
+    """A flat list of texts as pairs."""
+    texts = iter([part.decode() if isinstance(part, bytes) else as_text(part) for part in as_list(reply)])
+    return list(zip(texts, texts, strict=True))
+
+
 def time_or_none(reply: Reply) -> int | None:
     """A time in ms, where empty text means none."""
     return None if reply in (b"", None) else as_int(reply)
@@ -49,7 +55,8 @@ def as_fields(reply: Reply) -> dict[bytes, bytes]:
     """A flat list of names and values as a dict."""
     flat = as_list(reply)
     if _all_bytes(flat):
-        return dict(zip(flat[::2], flat[1::2], strict=True))
+        one_by_one = iter(flat)
+        return dict(zip(one_by_one, one_by_one, strict=True))
     return {
         as_bytes(name): value if isinstance(value, bytes) else str(value).encode()
         for name, value in zip(flat[::2], flat[1::2], strict=True)

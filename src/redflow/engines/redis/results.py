@@ -16,6 +16,7 @@ from redflow.engine import RunEnd
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.link import Argument, Reply
+from redflow.engines.redis.packing import PACKED, read_record
 from redflow.engines.redis.records import status_of, stored_error, stored_json
 from redflow.engines.redis.replies import as_list
 from redflow.engines.redis.signals import Signals
@@ -96,18 +97,24 @@ class Results:
 
     async def _look(self, stored: str, *, register: bool) -> tuple[RunEnd | None, bool]:
         """(how it ended if it has, whether it exists); registers this client in the same instant."""
-        read = ("HMGET", self._keys.run(stored), "s", "o", "e", "cw", "mi")
+        read = ("HMGET", self._keys.run(stored), "s", "o", "e", "cw", "mi", PACKED)
         if register:
             reply = await self._register(stored, read)
         else:
             reply = await self._connection.read(*read)
         values = as_list(reply)
-        status, output, error, reason, merged = (value if isinstance(value, bytes) else None for value in values)
+        status, output, error, reason, merged, packed = (v if isinstance(v, bytes) else None for v in values)
         if status is None:
             return None, False
         if status.decode() not in TERMINAL_STATUSES:
             return None, True
-        end = await self._end(stored, status, output if output is not None else error, reason)
+        payload = output if output is not None else error
+        if packed is not None and payload is None:
+            record = await read_record(self._connection, self._keys, stored)
+            if b"s" not in record:
+                return None, False
+            payload = record.get(b"o" if status == b"succeeded" else b"e")
+        end = await self._end(stored, status, payload, reason)
         end.merged_into = merged.decode() if merged is not None else None
         return end, True
 

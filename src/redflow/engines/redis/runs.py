@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from redflow.domain.payload import pack
@@ -16,6 +16,7 @@ from redflow.engines.redis.replies import (
     as_fields,
     as_int,
     as_list,
+    as_pairs,
     as_reasons,
     as_text,
     time_or_none,
@@ -52,8 +53,14 @@ PURGE = verb("purge_runs", args="now, limit")
 FAIL_STRAYS = verb("fail_strays", args="now, queue, workflow, patience_ms, limit, error, retention")
 PASS_BELL = verb("pass_bell", args="worker", item="queue")
 
+_FRESH = (b"w", b"c", b"q", b"m", b"i", b"t")
+"""The fields of a run that is claimed for the first time, as the script answers them."""
+
 LEASE_CHUNK = 200
 """How many leases one call renews or gives back at most: a script must not stop the server for long."""
+
+CASCADE_CHUNK = 50
+"""How many children one call cancels at most: each costs several times what a renewal does."""
 
 SERVER_TIME = ""
 """What goes in the place of `now`: the script takes the server's clock. Tests pass a time."""
@@ -109,7 +116,11 @@ class StepWrite:
 
 @dataclass(slots=True)
 class Settlement:
-    """The end of an attempt as the script takes it."""
+    """The end of an attempt as the script takes it.
+
+    Attributes:
+        told: called with the script's reason ('' for most), or with what went wrong.
+    """
 
     lease: Lease
     outcome: str
@@ -119,6 +130,7 @@ class Settlement:
     trace: bytes
     steps: Sequence[StepWrite]
     waits: Sequence[str] = ()
+    told: Callable[[str | Exception], None] | None = None
 
 
 @dataclass(slots=True)
@@ -186,7 +198,8 @@ class RunScripts:
         """Make steps durable; index -> reason for those that were not plain."""
         args: list[Argument] = []
         for write in writes:
-            args += (write.lease.run_id, write.lease.fence, write.lease.token, write.field, write.header, write.payload)
+            lease = write.lease
+            args += (lease.run_id, lease.fence, lease.token, write.field, write.header, write.payload)
         return _reasons(self.connection.call(RECORD, self.keys.base, args, at_once=True))
 
     def settle(
@@ -195,10 +208,11 @@ class RunScripts:
         """End attempts; whether a queue of the worker has a ready run, and index -> reason."""
         args: list[Argument] = [self.now, worker, self.retention_ms, "1" if idle else "", len(queues), *queues]
         for item in items:
+            lease = item.lease
             args += (
-                item.lease.run_id,
-                item.lease.fence,
-                item.lease.token,
+                lease.run_id,
+                lease.fence,
+                lease.token,
                 item.outcome,
                 item.payload,
                 "" if item.due is None else item.due,
@@ -290,8 +304,7 @@ class RunScripts:
             lease, order = start.lease, start.order
             args += (lease.run_id, lease.fence, lease.token, start.field, start.header, start.generation)
             args += ("1" if start.awaited else "", *order_args(order)[:-1])
-        flat = as_list(await self.connection.call(START_CHILDREN, self.keys.base, args))
-        return [(as_text(code), as_text(run_id)) for code, run_id in zip(flat[::2], flat[1::2], strict=True)]
+        return as_pairs(await self.connection.call(START_CHILDREN, self.keys.base, args))
 
     async def purge(self, reference_ms: int | None, limit: int) -> int:
         """Remove finished runs whose retention is over; how many."""
@@ -326,8 +339,7 @@ def order_args(order: RunOrder) -> tuple[Argument, ...]:
 
 
 async def _created(reply: Awaitable[Reply]) -> list[tuple[str, str]]:
-    flat = as_list(await reply)
-    return [(as_text(code), as_text(run_id)) for code, run_id in zip(flat[::2], flat[1::2], strict=True)]
+    return as_pairs(await reply)
 
 
 async def _reasons(reply: Awaitable[Reply]) -> dict[int, str]:
@@ -348,5 +360,6 @@ def _lease_args(leases: Sequence[Lease]) -> list[Argument]:
 
 
 def _claimed(reply: Reply, token: str) -> ClaimedRun:
-    run_id, fence, attempt, record = as_list(reply)
-    return ClaimedRun(Lease(as_bytes(run_id).decode(), as_int(fence), token), as_int(attempt), as_fields(record))
+    run_id, fence, attempt, *rest = as_list(reply)
+    record = as_fields(rest[0]) if len(rest) == 1 else dict(zip(_FRESH, map(as_bytes, rest), strict=True))
+    return ClaimedRun(Lease(as_text(run_id), as_int(fence), token), as_int(attempt), record)

@@ -7,6 +7,7 @@ import logging
 from typing import Final
 
 from redflow.engines.redis.events import Events
+from redflow.engines.redis.loops.pacing import Turns
 from redflow.engines.redis.replies import as_list, as_text
 from redflow.engines.redis.runs import RunScripts
 from redflow.errors import RedflowError, UnknownWorkflowError, make_error_json
@@ -20,14 +21,12 @@ STRAY_PATIENCE_MS: Final = 600_000
 
 async def clean_up(scripts: RunScripts, events: Events, every_s: float) -> None:
     """Clean up at once and then at each interval, for ever."""
+    turns = Turns(scripts.connection, scripts.keys.turn("purge"))
     while True:
         try:
-            purged = _CHUNK
-            while purged == _CHUNK:
-                purged = await scripts.purge(None, _CHUNK)
-            purged = _CHUNK
-            while purged == _CHUNK:
-                purged = await events.purge(None, _CHUNK)
+            for purge in (scripts.purge, events.purge):
+                while await purge(None, _CHUNK) == _CHUNK:
+                    await turns.take()
             await fail_unknown(scripts, STRAY_PATIENCE_MS)
         except RedflowError as exc:
             log.warning("cleaning up failed: %s", exc)

@@ -12,12 +12,11 @@ from typing import Final
 import orjson
 
 from redflow.definitions import AnyWorkflow
-from redflow.engines.redis.batch import BATCH_CAP
 from redflow.engines.redis.clock import ServerClock
 from redflow.engines.redis.definitions import QUIET_MS, Definitions
 from redflow.engines.redis.link import Argument
 from redflow.engines.redis.replies import as_int, as_list
-from redflow.engines.redis.runs import SERVER_TIME, RunScripts
+from redflow.engines.redis.runs import CASCADE_CHUNK, SERVER_TIME, RunScripts
 from redflow.engines.redis.scripts import verb
 from redflow.errors import RedflowError
 
@@ -115,4 +114,4 @@ class Registrar:
             await self.register()
             await self.sync()
         while cascade:
-            _count, cascade = await self._scripts.cancel_children(BATCH_CAP)
+            _count, cascade = await self._scripts.cancel_children(CASCADE_CHUNK)

@@ -3,6 +3,7 @@
 -- keys: 1 base
 -- args: now, id, explicit, name, data, correlation_key, parent, fingerprint, idempotency_key, idempotency_ttl, retention
 -- replies: {code, id, final, runs, resumed} with code accepted | same (recorded before with the same data) | conflict (with other data)
+-- resumed: the runs, or how many if they are many; then the set has them.
 -- explicit = '1' when the caller chose the id. Keys come as '=' .. text, '' for none. final = 0: deliver_event goes on.
 -- Sent again with the same id it finds the event it recorded.
 -- include: server_now

@@ -3,19 +3,24 @@
 -- keys: 1 base
 -- args: now, worker, token, lease_ms, want, retention, queue_count
 -- item: queue
--- replies: {now, next_due, next_lease, more, {id, fence, attempt, flat record} ...}; or 'unregistered'
+-- replies: {now, next_due, next_lease, more, run ...}; or 'unregistered'; a run is {id, fence, attempt, flat record} or, when
+--   it starts for the first time, {id, fence, attempt, w, c, q, m, i, t}
 -- Sent again with the same token it answers the same runs, so a lost reply loses nothing; and says more = 1, since
 -- it doesn't look for others.
--- Runs that stand in line, are canceled, are unknown here or are suspects beside one that the worker holds are set aside on
--- the way, at most 200 a call.
+-- Runs that stand in line, are canceled, unknown here or suspects beside one that the worker holds are set aside, 200 a call.
 -- include: server_now
+-- include: open_batch
 -- include: line_key
 -- include: set_aside
 -- include: forget_line
 -- include: finish_run
+-- include: knows_workflow
 -- include: read_ready_run
+-- include: room_of
+-- include: quarantine_run
 -- include: holds_suspect
 -- include: start_run
+-- include: close_batch
 -- include: claimed_runs
 -- include: mark_idle
 -- include: first_score
@@ -24,47 +29,44 @@ local base = KEYS[1]
 local now = server_now(ARGV[1])
 local worker, token, lease_ms, want = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local retention, queue_count = ARGV[6], tonumber(ARGV[7])
-local knows, limits, taken, looked, more = {}, {}, {}, 0, 0
-
-local function knows_workflow(name)
-  if knows[name] == nil then knows[name] = redis.call('SISMEMBER', base .. 'knows:' .. worker, name) == 1 end
-  return knows[name]
-end
-
-local function has_slot(workflow)
-  if limits[workflow] == nil then
-    limits[workflow] = tonumber(redis.call('HGET', base .. 'meta:' .. workflow, 'max_concurrency') or '') or false
-  end
-  return not limits[workflow] or redis.call('ZCARD', base .. 'idx:running:' .. workflow) < limits[workflow]
-end
+local taken, looked, more, failure = {}, 0, 0, nil
 
 local function take(queue, id, score)
-  local run = read_ready_run(base, id, now, retention)
+  local run = read_ready_run(base, id)
   if not run then return end
   local workflow, status = run[1], run[2]
-  if not knows_workflow(workflow) then return set_aside(base, 'stray', queue, workflow, id, score, now) end
+  if not knows_workflow(base, worker, workflow) then
+    return set_aside(base, 'stray', queue, workflow, id, score, now)
+  end
   if run[7] then
     local ended = { workflow = workflow, status = status, created = run[3] }
     return finish_run(base, id, ended, 'canceled', nil, now, retention)
   end
-  if status == 'queued' and not has_slot(workflow) then
+  if status == 'queued' and room_of(base, workflow) <= 0 then
     return set_aside(base, 'line', queue, workflow, id, score, now)
   end
-  if tonumber(run[13] or '0') >= 2 then -- one more death makes it poison: one such run at a time in a worker
+  if tonumber(run[11] or '0') >= 2 then -- one more death makes it poison: one such run at a time in a worker
     if holds_suspect(base, worker) then return redis.call('ZADD', base .. 'suspects:' .. queue, score, id) end
     redis.call('HSET', base .. 'worker:' .. worker, 'suspect', id)
   end
+  if status == 'queued' then rooms[workflow] = rooms[workflow] - 1 end
   taken[#taken + 1] = start_run(base, id, run, token, now, lease_ms)
+end
+
+-- A run that can't be taken since its record is broken must not cost the queue the others that were popped with it.
+local function take_or_end(queue, id, score)
+  looked = looked + 1
+  if pcall(take, queue, id, score) then return end
+  local ended, why = pcall(quarantine_run, base, id, now, retention)
+  failure = failure or not ended and why
 end
 
 local function take_from(key, queue)
   while #taken < want and looked < 200 do
     local popped = redis.call('ZPOPMIN', key, math.min(want - #taken, 200 - looked))
     if #popped == 0 then return end
-    for i = 1, #popped, 2 do
-      looked = looked + 1
-      take(queue, popped[i], popped[i + 1])
-    end
+    if #popped > 2 then open_batch() end
+    for i = 1, #popped, 2 do take_or_end(queue, popped[i], popped[i + 1]) end
   end
 end
 
@@ -72,8 +74,7 @@ local function take_suspect(queue)
   while #taken < want and looked < 200 and not holds_suspect(base, worker) do
     local popped = redis.call('ZPOPMIN', base .. 'suspects:' .. queue)
     if #popped == 0 then return end
-    looked = looked + 1
-    take(queue, popped[1], popped[2])
+    take_or_end(queue, popped[1], popped[2])
   end
 end
 
@@ -81,25 +82,29 @@ local function take_strays(serves)
   for _, name in ipairs(redis.call('ZRANGE', base .. 'strays', 0, 49)) do
     local length, rest = string.match(name, '^(%d+):(.*)$')
     local queue, workflow = string.sub(rest, 1, tonumber(length)), string.sub(rest, tonumber(length) + 2)
-    if serves[queue] and knows_workflow(workflow) then
+    if serves[queue] and knows_workflow(base, worker, workflow) then
       take_from(line_key(base, 'stray', queue, workflow), queue)
       forget_line(base, 'stray', queue, workflow)
     end
   end
 end
 
-if redis.call('EXISTS', base .. 'worker:' .. worker) == 0 then return 'unregistered' end
-local last = redis.call('HMGET', base .. 'worker:' .. worker, 'claim', 'claimed')
+local last = redis.call('HMGET', base .. 'worker:' .. worker, 'claim', 'claimed', 'app')
+if not last[3] then return 'unregistered' end
 if last[1] == token then
   taken, more = claimed_runs(base, last[2], token), 1
 else
-  local serves = {}
-  for i = 8, 7 + queue_count do serves[ARGV[i]] = true end
-  if redis.call('EXISTS', base .. 'strays') == 1 then take_strays(serves) end
+  local serves, aside = {}, { base .. 'strays' }
   for i = 8, 7 + queue_count do
-    if redis.call('EXISTS', base .. 'suspects:' .. ARGV[i]) == 1 then take_suspect(ARGV[i]) end
+    serves[ARGV[i]], aside[i - 6] = true, base .. 'suspects:' .. ARGV[i]
+  end
+  local rare = redis.call('EXISTS', unpack(aside)) > 0
+  if rare then take_strays(serves) end
+  for i = 8, 7 + queue_count do
+    if rare then take_suspect(ARGV[i]) end
     take_from(base .. 'ready:' .. ARGV[i], ARGV[i])
   end
+  close_batch(base, retention, failure)
   local ids = {}
   for i, run in ipairs(taken) do ids[i] = run[1] end
   if ids[1] then redis.call('HSET', base .. 'worker:' .. worker, 'claim', token, 'claimed', table.concat(ids, ' ')) end
@@ -112,6 +117,4 @@ for i = 8, 7 + queue_count do
     redis.call('SREM', base .. 'idle:' .. ARGV[i], worker)
   end
 end
-local reply = { now, next_due(base), first_score(base .. 'leases'), more }
-for _, run in ipairs(taken) do reply[#reply + 1] = run end
-return reply
+return { now, next_due(base), first_score(base .. 'leases'), more, unpack(taken) }

@@ -3,41 +3,44 @@
 -- keys: 1 base
 -- args: now, worker, retention, idle, queue_count
 -- item: id, fence, token, outcome, payload, due, trace_field, trace, step_count, wait_count
--- replies: {more, index, reason ...} with reason stale | gone | canceled | timeout (these won); settled before by this claim is plain success
+-- replies: {more, index, reason ...} with reason stale | gone | canceled | timeout (these won) | broken: <error> (of this run
+--   alone, which may be half settled); settled before by this claim is plain success
 -- After the queue_count queues of the worker come the items; each is followed by step_count times (field, header, payload), written
 -- with it, and by the wait_count fields of the steps it sleeps for: one that is decided already makes the run ready at once.
 -- due of retry and suspended is a time, ms ('' for a sleep without end). idle = '1': mark the worker idle if none of its queues has a ready run.
 -- include: server_now
+-- include: open_batch
 -- include: owned_run
+-- include: index_run
 -- include: set_status
 -- include: store_payload
 -- include: write_step
 -- include: finish_run
 -- include: schedule_run
--- include: hand_over
+-- include: free_slot
 -- include: mark_idle
 -- include: wake_run
 -- include: leave_gates
 -- include: decide_timeout
 -- include: end_decided
 -- include: decided_error
+-- include: close_batch
+-- include: broken_reason
 local base = KEYS[1]
 local now, worker, retention = server_now(ARGV[1]), ARGV[2], ARGV[3]
 local queue_count = tonumber(ARGV[5])
 
 local function put_to_sleep(id, run, due, fields)
-  local key = base .. 'run:' .. id
-  redis.call('ZREM', base .. 'leases', id)
+  index_run('ZREM', base .. 'leases', id)
   if due then
     fields[#fields + 1] = 'd'
     fields[#fields + 1] = string.format('%d', due)
   end
-  redis.call('HSET', key, unpack(fields))
-  redis.call('HDEL', key, 'x')
-  set_status(base, id, run.workflow, run.created, 'running', 'scheduled')
+  if run.deaths then redis.call('HDEL', base .. 'run:' .. id, 'x') end
+  set_status(base, id, run.workflow, run.created, 'running', 'scheduled', unpack(fields))
   if due then schedule_run(base, id, due) end
   leave_gates(base, id, run, now)
-  hand_over(base, run.workflow)
+  free_slot(base, run.workflow)
 end
 
 local function wake_if_decided(id, first, last)
@@ -78,26 +81,33 @@ local function any_ready()
   return false
 end
 
+-- The item at ARGV[i], whose steps and waits begin at these places; returns the reason to tell, if there is one.
+local function settle_item(i, steps_at, waits_at, next_at)
+  local id, outcome = ARGV[i], ARGV[i + 3]
+  local run, reason = owned_run(base, id, ARGV[i + 1], ARGV[i + 2])
+  if not run then return reason ~= 'settled' and reason end
+  for s = steps_at, waits_at - 1, 3 do write_step(base, id, ARGV[s], ARGV[s + 1], ARGV[s + 2]) end
+  local done = settle(id, run, outcome, ARGV[i + 4], ARGV[i + 5], ARGV[i + 6], ARGV[i + 7])
+  if done == 'suspended' then wake_if_decided(id, waits_at, next_at - 1) end
+  return done ~= outcome and done
+end
+
 local reply = { 0 }
-redis.call('ZREM', base .. 'leases', '')
+redis.call('ZREM', base .. 'leases', '') -- a removal first, so that a full Redis still drains
 local i, index = 6 + queue_count, 0
 while i <= #ARGV do
-  local id, outcome, steps_at = ARGV[i], ARGV[i + 3], i + 10
-  local waits_at = steps_at + 3 * tonumber(ARGV[i + 8])
+  local waits_at = i + 10 + 3 * tonumber(ARGV[i + 8])
   local next_at = waits_at + tonumber(ARGV[i + 9])
-  local run, reason = owned_run(base, id, ARGV[i + 1], ARGV[i + 2])
-  if run then
-    for s = steps_at, waits_at - 1, 3 do write_step(base, id, ARGV[s], ARGV[s + 1], ARGV[s + 2]) end
-    local done = settle(id, run, outcome, ARGV[i + 4], ARGV[i + 5], ARGV[i + 6], ARGV[i + 7])
-    if done == 'suspended' then wake_if_decided(id, waits_at, next_at - 1) end
-    if done ~= outcome then reason = done end
-  end
-  if reason and reason ~= 'settled' then
+  if next_at <= #ARGV then open_batch() end
+  local done, reason = pcall(settle_item, i, i + 10, waits_at, next_at)
+  if not done then reason = broken_reason(reason) end
+  if reason then
     reply[#reply + 1] = index
     reply[#reply + 1] = reason
   end
   i, index = next_at, index + 1
 end
+close_batch(base, retention)
 if any_ready() then
   reply[1] = 1
 elseif ARGV[4] == '1' then

@@ -12,6 +12,7 @@
 -- include: create_run
 -- include: public_id
 -- include: resolve_child
+-- include: packed_value
 local base = KEYS[1]
 local now, max_depth = server_now(ARGV[1]), tonumber(ARGV[3])
 
@@ -24,7 +25,7 @@ local function await_child(parent, field, header, generation, id, own)
     return
   end
   local name = r[1] == 'succeeded' and 'o' or 'e'
-  local payload = r[1] == 'succeeded' and r[2] or r[3]
+  local payload = r[1] == 'succeeded' and r[2] or r[3] or packed_value(base, id, name)
   if payload == '@' then payload = redis.call('HGET', base .. 'big:' .. id, name) end
   resolve_child(base, id, r[1], payload or '', parent, field)
 end

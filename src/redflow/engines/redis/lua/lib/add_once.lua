@@ -1,9 +1,8 @@
--- Puts a name into a set of names, once in a call of the script however many runs have it.
+-- Puts a name into a set of names, once in a call of the script for all runs of a batch that have the same.
 local added = {}
 
 local function add_once(key, name)
-  local place = key .. ' ' .. name
-  if added[place] then return end
-  added[place] = true
+  if added[key] == name then return end
+  added[key] = name
   redis.call('SADD', key, name)
 end

@@ -1,6 +1,7 @@
 -- Accepts one run: record, idempotency key, place (ready, due, parked). Returns a code, the id and, if found, the key.
 -- order = {id, workflow, queue, max_attempts, input, run_at, key, ttl, priority, run_timeout, parent}; '' stands for none,
--- see create_runs.
+-- see create_runs. is_new: somebody looked already, there is no such run.
+-- include: int_text
 -- include: run_metadata
 -- include: new_record
 -- include: earlier_run
@@ -9,10 +10,11 @@
 -- include: add_once
 -- include: schedule_run
 -- include: enqueue_run
+-- include: next_seq
 -- include: adopt_run
-local function create_run(base, now, client_app, order)
+local function create_run(base, now, client_app, order, is_new)
   local id, workflow, record = order.id, order.workflow, base .. 'run:' .. order.id
-  if redis.call('EXISTS', record) == 1 then return 'created', id end
+  if not is_new and redis.call('EXISTS', record) == 1 then return 'created', id end
   local meta = run_metadata(base, workflow)
   if not meta.queue and order.queue == '' then return 'unknown_workflow', id end
   local idem, found = earlier_run(base, workflow, order.key)
@@ -22,7 +24,7 @@ local function create_run(base, now, client_app, order)
   local due = order.run_at ~= '' and tonumber(order.run_at) or now
   local priority = order.priority ~= '' and order.priority or meta.priority
   local fields = new_record(base, now, order, meta, queue, priority)
-  set_status(base, id, workflow, now, '', due > now and 'scheduled' or 'queued', fields)
+  set_status(base, id, workflow, int_text(now), '', due > now and 'scheduled' or 'queued', unpack(fields))
   add_once(base .. 'workflows', workflow)
   if idem then redis.call('SET', idem, id, 'EX', order.ttl) end
   if order.parent ~= '' then adopt_run(base, id, order.parent) end
@@ -31,7 +33,7 @@ local function create_run(base, now, client_app, order)
   elseif meta.queue then
     enqueue_run(base, id, queue, false, priority)
   else
-    redis.call('ZADD', base .. 'parked:' .. workflow, redis.call('INCR', base .. 'seq'), id)
+    redis.call('ZADD', base .. 'parked:' .. workflow, next_seq(base), id)
   end
   return 'created', id
 end

@@ -1,4 +1,5 @@
--- What an emit answers: the runs started, in the order of the triggers' ids, and the runs woken.
+-- What an emit answers: the runs started, in the order of the triggers' ids, and the runs woken; of more than 200 woken
+-- only how many, since each pass over the event answers this.
 -- include: public_id
 local function event_result(base, id)
   local all, triggers, deliveries, runs, resumed = redis.call('HGETALL', base .. 'event:' .. id), {}, {}, {}, {}
@@ -13,6 +14,8 @@ local function event_result(base, id)
   for _, trigger in ipairs(triggers) do
     if deliveries[trigger][1] == 'delivered' then runs[#runs + 1] = deliveries[trigger][4] end
   end
+  local count = redis.call('SCARD', base .. 'resumed:' .. id)
+  if count > 200 then return runs, count end
   for i, run in ipairs(redis.call('SMEMBERS', base .. 'resumed:' .. id)) do resumed[i] = public_id(run) end
   return runs, resumed
 end

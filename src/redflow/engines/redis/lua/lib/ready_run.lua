@@ -2,6 +2,7 @@
 -- run = {workflow, created, queue, unregistered, priority}
 -- include: set_status
 -- include: enqueue_run
+-- include: next_seq
 -- include: scope_queue
 local function ready_run(base, id, run)
   local key, queue = base .. 'run:' .. id, run.queue
@@ -10,7 +11,7 @@ local function ready_run(base, id, run)
   if run.unregistered then
     local app = redis.call('HGET', base .. 'meta:' .. run.workflow, 'app')
     if not app then
-      redis.call('ZADD', base .. 'parked:' .. run.workflow, redis.call('INCR', base .. 'seq'), id)
+      redis.call('ZADD', base .. 'parked:' .. run.workflow, next_seq(base), id)
       return
     end
     queue = scope_queue(queue, app)
