@@ -20,7 +20,7 @@ from tests.support.servers import ServerOptions, ServerProcess, selected_kind
 CATALOGUE: Final = Path(__file__).with_name("planted.toml")
 _LUA: Final = "engines/redis/lua/"
 LEASE_MS: Final = 300
-TRIES: Final = 3
+TRIES: Final = 6
 """A bug that a storm does not bring out is looked for with the next seeds."""
 
 
@@ -33,7 +33,7 @@ class Bug:
     mix: list[str]
     faults: list[str]
     patches: list[list[str]]
-    plays: int = 25
+    plays: int = 40
     every_s: float = 0.15
     longest_s: float = 20.0
     quiet_s: float = 6.0
