@@ -159,7 +159,7 @@ class Life:
         again = worker in model.workers and model.workers[worker].token == token
         first = {name for name, run in model.runs.items() if run["a"] is None}
         expected = model.claim(worker, token, want, queues)
-        reply = self.runner.run(self.bench.scripts.claim(worker, token, LEASE_MS, want, queues))
+        reply = self.runner.run(_awaited(lambda: self.bench.scripts.claim(worker, token, LEASE_MS, want, queues)))
         self.seen["claim: unregistered" if expected is None else "claim: runs" if expected else "claim: nothing"] += 1
         if reply is None or expected is None:
             assert (reply, expected) == (None, None)

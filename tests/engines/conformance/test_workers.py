@@ -133,7 +133,7 @@ async def test_stop_under_load_loses_nothing_and_runs_no_finished_step_again(wor
         world.did.append(f"{run}.{n}")
 
     async def feed() -> None:
-        for n in range(120):
+        for n in range(400):
             handles.append(await world.start(n, name="plain" if n % 4 == 0 else "w"))
             await soon(lambda n=n: len(world.did) >= 3 * (n - 20), "progress")  # type: ignore[misc]
 
@@ -148,12 +148,12 @@ async def test_stop_under_load_loses_nothing_and_runs_no_finished_step_again(wor
         await workers.pop(0).stop()
         stops += 1
     await feeding
-    assert stops >= 2, "less than that is no coming and going"
-    assert [await handle.result() for handle in handles] == [[1, n] for n in range(120)]
+    assert stops >= 3, "less than that is no coming and going"
+    assert [await handle.result() for handle in handles] == [[1, n] for n in range(400)]
     # A body may have been cut off after its note and before its record: at most once for each stop and slot.
     again = len(world.did) - len(set(world.did))
     assert again <= stops * 5
-    assert len(set(world.did)) == 90 * 5 + 30 * 3
+    assert len(set(world.did)) == 300 * 5 + 100 * 3
 
 
 async def test_stubborn_handlers_are_abandoned_and_their_runs_handed_back(world: World) -> None:

@@ -181,18 +181,12 @@ class RunScripts:
             args += order_args(order)
         return _created(self.connection.call(CREATE, self.keys.base, args, at_once=True))
 
-    async def claim(
+    def claim(
         self, worker: str, token: str, lease_ms: int, want: int, queues: Sequence[str]
-    ) -> ClaimReply | None:
+    ) -> Awaitable[ClaimReply | None]:
         """Take up to `want` runs; None when the worker has to register first."""
         args = [self.now, worker, token, lease_ms, want, self.retention_ms, len(queues), *queues]
-        reply = await self.connection.call(CLAIM, self.keys.base, args)
-        if not isinstance(reply, list):
-            return None
-        now, due, lease, more, *runs = reply
-        return ClaimReply(
-            as_int(now), time_or_none(due), time_or_none(lease), more == 1, [_claimed(run, token) for run in runs]
-        )
+        return _claim(self.connection.call(CLAIM, self.keys.base, args, at_once=True), token)
 
     def record(self, writes: Sequence[StepWrite]) -> Awaitable[dict[int, str]]:
         """Make steps durable; index -> reason for those that were not plain."""
@@ -335,6 +329,16 @@ def order_args(order: RunOrder) -> tuple[Argument, ...]:
         "" if order.priority is None else order.priority,
         "" if order.run_timeout_ms is None else order.run_timeout_ms,
         order.parent_run_id or "",
+    )
+
+
+async def _claim(reply: Awaitable[Reply], token: str) -> ClaimReply | None:
+    answer = await reply
+    if not isinstance(answer, list):
+        return None
+    now, due, lease, more, *runs = answer
+    return ClaimReply(
+        as_int(now), time_or_none(due), time_or_none(lease), more == 1, [_claimed(run, token) for run in runs]
     )
 
 

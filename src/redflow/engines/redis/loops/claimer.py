@@ -17,7 +17,7 @@ from redflow.engines.redis.batch import PART
 from redflow.engines.redis.clock import ServerClock
 from redflow.engines.redis.executor import Executor, monotonic
 from redflow.engines.redis.loops.deadlines import Deadline
-from redflow.engines.redis.runs import ClaimReply, RunScripts
+from redflow.engines.redis.runs import ClaimedRun, ClaimReply, RunScripts
 from redflow.errors import RedflowError
 from redflow.execution.threads import ThreadPool
 
@@ -84,6 +84,8 @@ class Claimer:
         self._passing: asyncio.Task[None] | None = None
         self._warned_stuck = False
         self._saw_more = False
+        self._taken: list[ClaimedRun] = []
+        """Claimed and about to be started."""
         self._least = max(1, concurrency // _SHARE)
         self._most = min(_CLAIM_CAP, max(PART, concurrency // 4))
 
@@ -133,7 +135,7 @@ class Claimer:
                     self._threads.size,
                 )
             return 0
-        return self._concurrency - len(self._executor.held) + len(self._executor.leaving)
+        return self._concurrency - len(self._executor.held) - len(self._taken) + len(self._executor.leaving)
 
     # -- the loop -----------------------------------------------------------------------------------------------
 
@@ -145,6 +147,7 @@ class Claimer:
             if room <= 0 or not (self._more or due_for_check):
                 continue
             if room < self._least and self._executor.held:
+                self._start_taken()
                 await asyncio.sleep(_GATHER_S)
                 room = self.room()
             # Shielded: a claim whose reply nobody reads would leave its runs to their lease.
@@ -155,11 +158,13 @@ class Claimer:
         """After the loop was cancelled: wait for the claim that is under way."""
         if self._flight is not None and not self._flight.done():
             await asyncio.wait({self._flight}, timeout=_LAST_CLAIM_S)
+        self._start_taken()
 
     async def _wait(self) -> bool:
         """Until something may be there to take; True when only the slow check is due."""
         if self._more and self.room() > 0:
             return False
+        self._start_taken()
         self._wake.clear()
         try:
             async with asyncio.timeout(self._check_s):
@@ -176,14 +181,16 @@ class Claimer:
         token = f"{self._worker}.{secrets.token_hex(4)}"
         sent_at, asked_at = monotonic(), asyncio.get_running_loop().time()
         try:
-            reply = await self._scripts.claim(self._worker, token, self._lease_ms, want, self._queues)
+            pending = self._scripts.claim(self._worker, token, self._lease_ms, want, self._queues)
+            self._start_taken()  # now that the next claim is on its way: Redis works on it meanwhile
+            reply = await pending
             if reply is None:
                 await self._register()
                 self._more = True
                 return
             self._due.set(reply.next_due, asked_at)
             self._lease.set(reply.next_lease, asked_at)
-            await self._take(reply, want, sent_at)
+            self._take(reply, want, sent_at)
         except RedflowError as exc:
             log.warning("claiming failed: %s", exc)
             self._more = True
@@ -191,19 +198,20 @@ class Claimer:
         finally:
             self._in_flight = False
 
-    async def _take(self, reply: ClaimReply, want: int, sent_at: float) -> None:
+    def _take(self, reply: ClaimReply, want: int, sent_at: float) -> None:
         self._clock.observe(reply.now)
         self._executor.progress += 1  # whoever is answered isn't asleep: the watchdog needn't ask Redis about it
         self._marked_idle = len(reply.runs) < want and not reply.more
-        if reply.more:
-            self._more = True
-        for number, run in enumerate(reply.runs, 1):
+        for run in reply.runs:
             run.lease.good_until = sent_at + self._lease_ms / 1000
-            self._executor.start(run)
-            if number % PART == 0:
-                await asyncio.sleep(0)  # the first ones send their steps while the others are made
-        if len(reply.runs) == want and self.room() > 0:
+        self._taken = reply.runs
+        if reply.more or (len(reply.runs) == want and self.room() > 0):
             self._more = True  # the claim was cut short by its own limit, not by the end of the queue
+
+    def _start_taken(self) -> None:
+        taken, self._taken = self._taken, []
+        for run in taken:
+            self._executor.start(run)
 
     async def _pass_bell(self) -> None:
         """Rung without a free slot: let another worker have it."""
