@@ -19,7 +19,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 REDIS62 := $(VENV)/redis62/redis-server
 REDIS70 := /usr/bin/redis-server
 
-.PHONY: help venv demo demo-r7kit test test-62 test-70 test-cluster test-shards test-servers test-floors check mutants bench bench-peers acceptance clean
+.PHONY: help venv demo demo-r7kit test test-62 test-70 test-cluster test-shards test-servers test-floors check audit mutants planted crash-points soak bench bench-peers acceptance clean
 .DEFAULT_GOAL := help
 
 help:
@@ -34,6 +34,9 @@ help:
 	@echo "make test-floors   the suite with the oldest dependency versions that pyproject.toml allows"
 	@echo "make check         every check: ruff, mypy, typing allow-list, imports, Lua, then make test"
 	@echo "make mutants       plants bugs one at a time and demands that a test fails    (ARGS='--only renew')"
+	@echo "make planted       plants bugs that the chaos tests' checker must find, each under its invariant  (ARGS='--seed 7')"
+	@echo "make crash-points  every Redis round trip of 12 scenarios, cut in three places by three faults; some 20 minutes"
+	@echo "make soak          100,000 runs while everything is killed, frozen and cut off; up to 3 hours   (ARGS='--seed 7')"
 	@echo "make bench         the benchmarks"
 	@echo "make acceptance    the measured limits, in full; half an hour  (ARGS=speed, contract or scale for a part)"
 	@echo "make bench-peers   redflow beside other systems, each in an environment of its own (an hour; ARGS=--quick)"
@@ -140,6 +143,16 @@ $(VENV)-audit/.installed: pyproject.toml tools/make-venv.sh $(VENV)/.installed-d
 audit: $(VENV)-audit/.installed
 	$(BIN)/python tools/requirements.py pyproject.toml > $(VENV)-audit/requirements.txt
 	$(VENV)-audit/bin/python -m pip_audit --requirement $(VENV)-audit/requirements.txt --progress-spinner off --strict $(ARGS)
+
+# What happened, by seed: `make soak ARGS="--seed 7 --rounds 1"` plays one round again.
+planted: venv
+	$(BIN)/python -m tests.chaos planted $(ARGS)
+
+crash-points: venv
+	$(BIN)/python -m tests.chaos crash-points $(ARGS)
+
+soak: venv
+	$(BIN)/python -m tests.chaos soak $(or $(ARGS),--full)
 
 clean:
 	rm -rf $(VENV) $(VENV)-floors $(VENV)-audit .bench-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

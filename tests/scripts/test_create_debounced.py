@@ -53,6 +53,27 @@ async def test_sent_again_it_answers_the_same(bench: Bench) -> None:
     assert await bench.read("EXISTS", f"@run:{second.run_id}") == 0
 
 
+async def test_sent_again_after_the_run_has_started_it_makes_no_other(bench: Bench) -> None:
+    """The reply to the second call was lost, and by the time it is sent again its input is being worked on."""
+    await bench.serve()
+    first, second = bench.order(), bench.order(input_json=b"2")
+    await call(bench, first)
+    await call(bench, second)
+    bench.now += 100
+    await bench.scripts.promote(10)
+    assert [run.lease.run_id for run in (await bench.claim()).runs] == [first.run_id]
+    assert await call(bench, second) == ("debounced", first.run_id)
+    assert await bench.read("EXISTS", f"@run:{second.run_id}") == 0
+
+
+async def test_sent_again_after_a_newer_call_it_does_not_bring_its_input_back(bench: Bench) -> None:
+    await bench.serve()
+    first, second, third = bench.order(), bench.order(input_json=b"2"), bench.order(input_json=b"3")
+    for order in (first, second, third, second):
+        await call(bench, order)
+    assert (await bench.record(first.run_id))["i"] == "3"
+
+
 @pytest.mark.parametrize("timeout", [None, 10_000])
 async def test_a_later_call_replaces_input_and_time(bench: Bench, timeout: int | None) -> None:
     await bench.register_workflow()

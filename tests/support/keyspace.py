@@ -90,6 +90,7 @@ FAMILIES: Final = (
     _family(r"throttleline:(\d+):(.+)", "zset"),
     _family(r"throttled", "zset"),
     _family(r"debounce:(\d+):(.+)", "string"),
+    _family(r"handed:([0-9a-f]{32})", "string", expires=True),
     _family(r"cron:([0-9a-f]{32})", "hash"),
     _family(r"crons", "zset"),
     _family(r"kids:([0-9a-f]{32})", "set"),

@@ -38,6 +38,7 @@ throttle:<n>:<wf>:<key> hash  window of a throttle: e, n, l limit, g granted; TT
 throttleline:<n>:<wf>:<key> zset  runs in line for it, by creation
 throttled             zset    such lines, by the time they move on
 debounce:<n>:<wf>:<n>:<queue>:<key> string  run that waits for later inputs
+handed:<id>           string  run that took over the input of an order with this id, debounced; TTL
 kids:<id>             set     children of a run that are not purged yet, and that no cancel of it has reached
 reached:<id>          set     those that one has reached
 awaiters:<id>         set     `<parent> <field>` of the steps that wait for this run

@@ -3,7 +3,8 @@
 -- keys: 1 base
 -- args: now, client_app, id, workflow, queue, max_attempts, input, run_at, key, ttl, priority, run_timeout, parent, debounce_key, period, timeout
 -- replies: {code, id}: created | debounced (into an earlier run) | found (an earlier run has the idempotency key) | unknown_workflow
--- For id .. parent see create_runs; period and timeout in ms, timeout '' for none. Sent again it does no harm.
+-- For id .. parent see create_runs; period and timeout in ms, timeout '' for none. Sent again it answers the same: what an
+-- earlier run took over is noted for a minute, since that run may have started meanwhile, or have got a newer input.
 -- A run that takes a later input keeps its own priority and run_timeout.
 -- include: server_now
 -- include: run_metadata
@@ -32,6 +33,8 @@ local function create(place, due)
 end
 
 if redis.call('EXISTS', base .. 'run:' .. order.id) == 1 then return { 'created', order.id } end
+local taken_over = redis.call('GET', base .. 'handed:' .. order.id)
+if taken_over then return { 'debounced', taken_over } end
 local meta = run_metadata(base, order.workflow)
 if not meta.queue and order.queue == '' then return { 'unknown_workflow', order.id } end
 local idem, found = earlier_run(base, order.workflow, order.key)
@@ -47,5 +50,6 @@ local kept = debounced_run(base, place) or debounced_run(base, debounce_place(or
 local due = math.max(tonumber(order.run_at) or 0, now + period)
 if not kept then return create(place, due) end
 rearm_run(base, kept, { input = order.input, given = now, by = order.id }, due, now)
+redis.call('SET', base .. 'handed:' .. order.id, kept.id, 'EX', 60)
 if idem then redis.call('SET', idem, kept.id, 'EX', order.ttl) end
 return { 'debounced', kept.id }
