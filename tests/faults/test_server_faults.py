@@ -10,6 +10,7 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from functools import partialmethod
 
 import pytest
 from redis.asyncio import Redis
@@ -24,6 +25,7 @@ from tests.support.servers import ServerOptions, ServerProcess
 from tests.support.world import Context, World, eventually, soon
 
 StartServer = Callable[[ServerOptions], ServerProcess]
+Send = Callable[..., asyncio.Future[Reply]]
 
 
 @contextlib.asynccontextmanager
@@ -83,10 +85,10 @@ def lose_replies(monkeypatch: pytest.MonkeyPatch, every: int) -> Counter[str]:
     Returns:
         How many were "sent", and how many replies were "lost", so far.
     """
-    send, seen = Link.send, Counter[str]()
+    seen = Counter[str]()
     sent_again: set[tuple[Argument, ...]] = set()
 
-    def losing_send(link: Link, *args: Argument) -> asyncio.Future[Reply]:
+    def losing(link: Link, send: Send, *args: Argument) -> asyncio.Future[Reply]:
         future = send(link, *args)
         if args[0] not in ("EVALSHA", "EVAL"):
             return future
@@ -111,7 +113,8 @@ def lose_replies(monkeypatch: pytest.MonkeyPatch, every: int) -> Counter[str]:
         future.add_done_callback(applied)
         return lost
 
-    monkeypatch.setattr(Link, "send", losing_send)
+    for name in ("send", "send_now"):
+        monkeypatch.setattr(Link, name, partialmethod(losing, getattr(Link, name)))
     return seen
 
 
@@ -124,7 +127,7 @@ async def test_a_cancel_whose_reply_is_lost_still_says_that_it_canceled(
     await world.client.get_stats()  # loads what else there is to load
     seen = lose_replies(monkeypatch, 1)
     assert await world.client.cancel_run(handle.id)
-    assert seen["lost"] == 1
+    assert seen["lost"] == (1 if world.client.shards == 1 else 2)  # on several the outbox is brought on its way as well
     assert not await world.client.cancel_run(handle.id), "somebody else's cancel of a canceled run"
 
 

@@ -13,13 +13,16 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partialmethod
 from itertools import count
 from unittest.mock import patch
 
 from r7kit.config import configure
 from redflow.engines.redis.link import Argument, Link, Reply
 from tests.r7kit.redflow.flows import Doubles
+
+Send = Callable[..., asyncio.Future[Reply]]
 
 
 def die(*args: object) -> None:
@@ -28,9 +31,9 @@ def die(*args: object) -> None:
 
 def use_client(queue: str, uuid: str, trip: int, when: str) -> None:
     """Start a flow, in a process that dies at its `trip`-th command."""
-    send, trips = Link.send, count(1)
+    trips = count(1)
 
-    def dying_send(link: Link, *args: Argument) -> asyncio.Future[Reply]:
+    def dying(link: Link, send: Send, *args: Argument) -> asyncio.Future[Reply]:
         last = next(trips) == trip
         if last and when == "before":
             die()
@@ -42,7 +45,8 @@ def use_client(queue: str, uuid: str, trip: int, when: str) -> None:
     async def start() -> None:
         await Doubles.start(uuid=uuid, payload={"input": 21}, queue=queue)
 
-    with patch.object(Link, "send", dying_send):
+    send, send_now = partialmethod(dying, Link.send), partialmethod(dying, Link.send_now)
+    with patch.object(Link, "send", send), patch.object(Link, "send_now", send_now):
         asyncio.run(start())
 
 

@@ -190,7 +190,6 @@ class Claimer:
                 return
             self._due.set(reply.next_due, asked_at)
             self._lease.set(reply.next_lease, asked_at)
-            await self._look_over(reply)
             self._take(reply, want, sent_at)
         except RedflowError as exc:
             log.warning("claiming failed: %s", exc)
@@ -198,9 +197,6 @@ class Claimer:
             await asyncio.sleep(min(1.0, self._check_s))
         finally:
             self._in_flight = False
-
-    async def _look_over(self, reply: ClaimReply) -> None:
-        """Before its runs are taken; on several shards some may have to go back."""
 
     def _take(self, reply: ClaimReply, want: int, sent_at: float) -> None:
         self._clock.observe(reply.now)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from redflow.engines.redis.loops.claimer import Claimer
 from redflow.engines.redis.loops.reaper import DEATHS_TO_POISON
-from redflow.engines.redis.runs import ClaimReply
+from redflow.engines.redis.runs import ClaimReply, Lease
 from redflow.engines.redis.scripts import verb
 from redflow.errors import RedflowError
 
@@ -33,6 +33,7 @@ class ShardClaimer(Claimer):
     _suspect = ""
     """The last run that it took which was one death away from poison."""
     _barred = False
+    _declining: asyncio.Task[None] | None = None
 
     def join(self, peers: list[ShardClaimer], serves: Callable[[], bool]) -> None:
         """Share the slots with others.
@@ -76,10 +77,12 @@ class ShardClaimer(Claimer):
         self._waits_since = 1 + max(peer._waits_since for peer in self._peers)
         self._asked_for, self._out_of_reach = want, True
         try:
+            if self._declining is not None:
+                await self._declining
+                self._declining = None
             if self._barred and not self._holds_suspect_elsewhere():
                 await self._bar(False)
             await super()._claim(want)
-            self._start_taken()  # what it holds is seen by the others from now on, where it was asked for until now
         except RedflowError as exc:
             log.warning("claiming failed: %s", exc)
             self._more = True
@@ -93,17 +96,26 @@ class ShardClaimer(Claimer):
         """Whether it would claim at once if there were room."""
         return self._more and not self._asked_for and not self._out_of_reach and self._serves()
 
-    async def _look_over(self, reply: ClaimReply) -> None:
+    def _take(self, reply: ClaimReply, want: int, sent_at: float) -> None:
         self._out_of_reach = False
         suspects = [run for run in reply.runs if int(run.record.get(b"x", b"0")) >= DEATHS_TO_POISON - 1]
         if suspects and self._holds_suspect_elsewhere():
             # One at a time in a worker, of all shards: this one has not begun, and goes to another worker.
             reply.runs = [run for run in reply.runs if run not in suspects]
             reply.more = True
-            await self._bar(True)
-            await self._scripts.release([run.lease for run in suspects])
+            declining = self._decline([run.lease for run in suspects])
+            self._declining = asyncio.get_running_loop().create_task(declining)
         elif suspects:
             self._suspect = suspects[0].lease.run_id
+        super()._take(reply, want, sent_at)
+        self._start_taken()  # others count what is held
+
+    async def _decline(self, leases: list[Lease]) -> None:
+        try:
+            await self._bar(True)
+            await self._scripts.release(leases)
+        except RedflowError as exc:
+            log.warning("runs that are not to run here are left to the end of their leases: %s", exc)
 
     def _holds_suspect_elsewhere(self) -> bool:
         """Whether a run of another shard that is one death away from poison is held here."""
