@@ -26,7 +26,7 @@ def test_it_warns_of_a_server_without_persistence(
 
 
 def test_a_limited_user_is_fine(here: Here, private_server: Callable[[ServerOptions], ServerProcess]) -> None:
-    server = private_server(ServerOptions(users=("app on >pw ~p* &p* +@all -@dangerous -@admin",)))
+    server = private_server(ServerOptions(users=("app on >pw ~p* resetchannels &p* +@all -@dangerous -@admin",)))
     code, out, _ = here.run("doctor", "--url", f"redis://app:pw@127.0.0.1:{server.port}", "--prefix", "p")
     assert "not visible: INFO" in out
     assert code == (1 if "warning: " in out else 0)

@@ -138,7 +138,7 @@ def _access(facts: ServerFacts) -> Iterator[DoctorFinding]:
         yield _problem(
             "access",
             f"this user may not use {command}: {said}",
-            "ACL SETUSER <user> ~<prefix>* &<prefix>* +@all -@dangerous -@admin",
+            "ACL SETUSER <user> ~<prefix>* resetchannels &<prefix>* +@all -@dangerous -@admin",
         )
 
 

@@ -17,7 +17,7 @@ from tests.support.servers import ServerOptions, ServerProcess
 from tests.support.world import eventually, impatient
 
 Start = Callable[[ServerOptions], ServerProcess]
-LIMITED = "app on >pw ~p* &p* +@all -@dangerous -@admin"
+LIMITED = "app on >pw ~p* resetchannels &p* +@all -@dangerous -@admin"
 
 
 @asynccontextmanager

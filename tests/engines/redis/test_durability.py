@@ -172,7 +172,7 @@ async def test_without_a_log_it_says_what_is_missing_and_writes_nothing(private_
 
 
 async def test_a_user_without_wait_is_told(private_server: Start) -> None:
-    server = private_server(ServerOptions(users=("app on >pw ~p* &p* +@all -wait",)))
+    server = private_server(ServerOptions(users=("app on >pw ~p* resetchannels &p* +@all -wait",)))
     client = create_client(url=f"redis://app:pw@127.0.0.1:{server.port}", prefix="p", durability=REPLICATED)
     with pytest.raises(DurabilityUnsupportedError, match=r"(?i)permission.*wait|wait.*permission"):
         await client.run_by_name("w", 1, queue_override="q")

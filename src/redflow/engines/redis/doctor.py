@@ -24,11 +24,31 @@ _ANSWER_S: Final = 5.0
 
 TRIED: Final = (
     *("DEL K", "UNLINK K", "EXISTS K", "OBJECT ENCODING K", "MEMORY USAGE K", "TIME", "PUBLISH K ping"),
-    *("SET K 1 EX 60", "GET K", "INCR K", "EXPIRE K 60", "PEXPIRE K 60000", "PERSIST K", "PEXPIREAT K 1", "DEL K"),
+    *(
+        "SET K 1 EX 60",
+        "GET K",
+        "INCR K",
+        "EXPIRE K 60",
+        "PEXPIRE K 60000",
+        "PERSIST K",
+        "PEXPIREAT K 1",
+        "DEL K",
+        "TTL K",
+        "PTTL K",
+    ),
     *("HSET K f 1", "HGET K f", "HGETALL K", "HMGET K f", "HEXISTS K f", "HINCRBY K f 1", "HSETNX K g 1"),
     *("HRANDFIELD K", "HDEL K f", "DEL K", "RPUSH K a", "LINDEX K 0", "LPOP K"),
     *("SADD K a", "SCARD K", "SISMEMBER K a", "SMEMBERS K", "SUNION K", "SRANDMEMBER K", "SREM K b", "SPOP K", "DEL K"),
-    *("ZADD K 1 a", "ZCARD K", "ZCOUNT K 0 1", "ZRANGE K 0 0", "ZRANGEBYSCORE K 0 1", "ZRANK K a", "ZSCORE K a"),
+    *(
+        "ZADD K 1 a",
+        "ZCARD K",
+        "ZCOUNT K 0 1",
+        "ZRANGE K 0 0",
+        "ZRANGEBYSCORE K 0 1",
+        "ZRANK K a",
+        "ZSCORE K a",
+        "ZRANDMEMBER K",
+    ),
     *("ZREM K b", "ZREMRANGEBYSCORE K 5 6", "ZPOPMIN K", "DEL K"),
 )
 """Each command of the scripts once, on a key of the doctor's own that is gone when the script ends."""

@@ -14,7 +14,8 @@ for _, text in ipairs(ARGV) do
   local answer = redis.pcall(unpack(parts))
   if type(answer) == 'table' and answer.err then
     local said = string.lower(answer.err)
-    if string.find(said, 'permission', 1, true) or string.find(said, 'noperm', 1, true) then
+    local denied = string.find(said, 'permission', 1, true) or string.find(said, 'noperm', 1, true)
+    if denied or string.find(said, 'user executing the script', 1, true) then -- the latter: before 7.2
       refused[#refused + 1], refused[#refused + 2] = parts[1], answer.err
       if parts[1] == 'DEL' then return refused end
     end
