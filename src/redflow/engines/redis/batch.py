@@ -72,7 +72,11 @@ class Batcher(Generic[Item, Result]):
             count = self._next_count()
             items, self._items = self._items[:count], self._items[count:]
             futures, self._futures = self._futures[:count], self._futures[count:]
-            task = self._loop.create_task(self._finish(self._write(items), futures))
+            try:
+                answers = self._write(items)
+            except Exception as exc:  # what can't even be sent fails those who wait for it, and nobody else
+                answers = _failed(exc)
+            task = self._loop.create_task(self._finish(answers, futures))
             self._flushes.add(task)
             task.add_done_callback(self._flush_done)
 
@@ -105,3 +109,7 @@ class Batcher(Generic[Item, Result]):
     def _flush_done(self, task: asyncio.Task[None]) -> None:
         self._flushes.discard(task)
         self._start_flush()
+
+
+async def _failed(exc: Exception) -> list[Result]:
+    raise exc

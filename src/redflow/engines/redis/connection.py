@@ -204,27 +204,21 @@ class Connection:
         link = self._durable_link()
         wait = wait_command(durability, self.durable_wait_ms)
 
-        async def once() -> tuple[Reply, bool]:
-            await self._check_support(link, durability)
-            sent = [
-                link.send("EVALSHA", script.sha, 1, base, *args),
-                link.send(*marker_command(base)),
-                link.send(*wait),
-            ]
-            first, marked, waited = await asyncio.gather(*sent, return_exceptions=True)
-            if isinstance(first, NoScriptError):
-                sent = [
-                    link.send("EVAL", script.source, 1, base, *args),
-                    link.send(*marker_command(base)),
-                    link.send(*wait),
-                ]
-                first, marked, waited = await asyncio.gather(*sent, return_exceptions=True)
-            for answer in (first, marked, waited):
+        async def together(*verb: str) -> tuple[Reply, bool]:
+            sent = [link.send(*verb, 1, base, *args), link.send(*marker_command(base)), link.send(*wait)]
+            answers = await asyncio.gather(*sent, return_exceptions=True)
+            for answer in answers:
                 if isinstance(answer, BaseException):
                     raise answer
-            assert not isinstance(first, BaseException)
-            assert not isinstance(waited, BaseException)
-            return first, is_confirmed(durability, waited)
+            reply, _, waited = [await answered for answered in sent]
+            return reply, is_confirmed(durability, waited)
+
+        async def once() -> tuple[Reply, bool]:
+            await self._check_support(link, durability)
+            try:
+                return await together("EVALSHA", script.sha)
+            except NoScriptError:
+                return await together("EVAL", script.source)
 
         return await self._repeat(once, script.name, None, link)
 

@@ -24,7 +24,7 @@ from redflow.engines.redis.listing import Listing
 from redflow.engines.redis.queries import Queries
 from redflow.engines.redis.results import Results
 from redflow.engines.redis.retention import Resets
-from redflow.engines.redis.runs import CASCADE_CHUNK, RunScripts
+from redflow.engines.redis.runs import RunScripts
 from redflow.errors import NotDurableError, RedflowError, UnknownWorkflowError
 from redflow.types import (
     AttemptTrace,
@@ -156,8 +156,8 @@ class RedisEngine:
         if stored is None:
             return False
         answer, cascade = await self.scripts.cancel_tree(stored, reason, secrets.token_hex(4))
-        while cascade:
-            _count, cascade = await self.scripts.cancel_children(CASCADE_CHUNK)
+        if cascade:
+            await self.scripts.carry_cancels_on()
         return answer in ("canceled", "requested")
 
     async def get_run(self, run_id: str) -> RunState | None:

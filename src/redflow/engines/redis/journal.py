@@ -20,7 +20,7 @@ from redflow.engines.redis.clock import ServerClock
 from redflow.engines.redis.events import Events
 from redflow.engines.redis.records import pack_trace
 from redflow.engines.redis.replies import as_text
-from redflow.engines.redis.runs import CASCADE_CHUNK, ChildStart, Lease, RunScripts, Settlement, StepWrite
+from redflow.engines.redis.runs import ChildStart, Lease, RunScripts, Settlement, StepWrite
 from redflow.engines.redis.scripts import verb
 from redflow.errors import ConnectionError, LimitExceededError, NotDurableError, UnknownWorkflowError
 from redflow.execution.admission import Admission, AdmissionRequest
@@ -329,8 +329,8 @@ class RedisJournal:
     async def cancel_child(self, run_id: str, reason: str) -> None:
         """Cancel a run and all below it."""
         _answer, cascade = await self._writer.scripts.cancel_tree(run_id, reason)
-        while cascade:
-            _count, cascade = await self._writer.scripts.cancel_children(CASCADE_CHUNK)
+        if cascade:
+            await self._writer.scripts.carry_cancels_on()
 
     async def admit(self, request: AdmissionRequest) -> Admission:
         """Let the run pass its gates, or put it where it has to wait; see `Gate.admit`."""

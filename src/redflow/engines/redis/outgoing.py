@@ -19,7 +19,7 @@ from redflow.domain.shards import shard_of_name, shard_of_run
 from redflow.engines.redis.batch import BATCH_CAP
 from redflow.engines.redis.link import Argument, Reply
 from redflow.engines.redis.locks import Locks
-from redflow.engines.redis.replies import as_bytes, as_int, as_list, as_text, time_or_none
+from redflow.engines.redis.replies import as_bytes, as_int, as_list, as_pairs, time_or_none
 from redflow.engines.redis.runs import CREATE, RunScripts
 from redflow.engines.redis.scripts import verb
 from redflow.errors import RedflowError
@@ -105,9 +105,7 @@ class Outgoing:
 
     async def carry_cancels_on(self, shard: int) -> None:
         """Cancel the children of this shard's canceled runs, whatever shard they are on."""
-        cascade = True
-        while cascade:
-            _count, cascade = await self._shards[shard].cancel_children(BATCH_CAP)
+        await self._shards[shard].carry_cancels_on()
         await self.try_to_deliver(shard)
 
     async def _take(
@@ -175,10 +173,9 @@ class Outgoing:
         for entry in entries:
             workflow, data, parent, run_id = entry.told
             args += (run_id, workflow, "", "", data, "", "", "", "", "", parent)
-        flat = as_list(await scripts.connection.call(CREATE, scripts.keys.base, [scripts.now, "", *args]))
+        started = as_pairs(await scripts.connection.call(CREATE, scripts.keys.base, [scripts.now, "", *args]))
         outcomes = [
-            b"failed" if code == b"unknown_workflow" else public_run_id(as_text(run_id)).encode()
-            for code, run_id in zip(flat[::2], flat[1::2], strict=True)
+            b"failed" if code == "unknown_workflow" else public_run_id(run_id).encode() for code, run_id in started
         ]
         return [(entry.text, outcome) for entry, outcome in zip(entries, outcomes, strict=True)]
 

@@ -178,20 +178,22 @@ class RunScripts:
 
     def create(self, orders: Sequence[RunOrder], client_app: str | None) -> Awaitable[list[tuple[str, str]]]:
         """Accept runs; per order (code, stored run id), see the script."""
-        args: list[Argument] = [self.now, client_app or ""]
-        for order in orders:
-            args += order_args(order)
+        args = self._create_args(orders, client_app)
         return _created(self.connection.call(CREATE, self.keys.base, args, at_once=True))
 
     async def create_durably(
         self, orders: Sequence[RunOrder], client_app: str | None, durability: Durability
     ) -> tuple[list[tuple[str, str]], bool]:
         """As `create`, and wait until they are safe; the codes and whether that was confirmed."""
+        args = self._create_args(orders, client_app)
+        reply, confirmed = await self.connection.call_durably(CREATE, self.keys.base, args, durability)
+        return as_pairs(reply), confirmed
+
+    def _create_args(self, orders: Sequence[RunOrder], client_app: str | None) -> list[Argument]:
         args: list[Argument] = [self.now, client_app or ""]
         for order in orders:
             args += order_args(order)
-        reply, confirmed = await self.connection.call_durably(CREATE, self.keys.base, args, durability)
-        return as_pairs(reply), confirmed
+        return args
 
     def claim(
         self, worker: str, token: str, lease_ms: int, want: int, queues: Sequence[str]
@@ -310,6 +312,12 @@ class RunScripts:
         args = (self.now, limit, self.retention_ms)
         count, more = as_list(await self.connection.call(CANCEL_CHILDREN, self.keys.base, args))
         return as_int(count), more == 1
+
+    async def carry_cancels_on(self) -> None:
+        """Carry cancels on until none is left."""
+        cascade = True
+        while cascade:
+            _count, cascade = await self.cancel_children(CASCADE_CHUNK)
 
     async def start_children(self, starts: Sequence[ChildStart], client_app: str | None) -> list[tuple[str, str]]:
         """Start runs for steps of running parents; per item (code, stored id), see the script."""

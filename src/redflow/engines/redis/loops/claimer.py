@@ -87,8 +87,8 @@ class Claimer:
         self._saw_more = False
         self._taken: list[ClaimedRun] = []
         """Claimed and about to be started."""
-        self._least = max(1, concurrency // _SHARE)
-        self._most = min(_CLAIM_CAP, max(PART, concurrency // 4))
+        share = concurrency // _SHARE
+        self._least, self._most = max(1, share), min(_CLAIM_CAP, max(PART, share))
 
     # -- what it is told ----------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from redflow.engines.redis.clock import ServerClock
 from redflow.engines.redis.definitions import QUIET_MS, Definitions
 from redflow.engines.redis.link import Argument
 from redflow.engines.redis.replies import as_int, as_list
-from redflow.engines.redis.runs import CASCADE_CHUNK, SERVER_TIME, RunScripts
+from redflow.engines.redis.runs import SERVER_TIME, RunScripts
 from redflow.engines.redis.scripts import verb
 from redflow.errors import RedflowError
 
@@ -71,7 +71,7 @@ class Registrar:
         self._workflows = workflows
         self._alive_ms = alive_ms
         self._elsewhere = elsewhere
-        self._carry_on = carry_on or self._cancel_children
+        self._carry_on = carry_on or scripts.carry_cancels_on
         self._started_at: int | None = None
         self._told: set[str] = set()
         """The workflows that Redis was told this worker knows."""
@@ -132,8 +132,3 @@ class Registrar:
             await self.sync()
         if cascade:
             await self._carry_on()
-
-    async def _cancel_children(self) -> None:
-        cascade = True
-        while cascade:
-            _count, cascade = await self._scripts.cancel_children(CASCADE_CHUNK)
