@@ -20,6 +20,9 @@ from redflow.types import Durability, ResolvedDebounce, WorkflowCall
 MOST_CALLS: Final = 1_000
 """The most runs that one call may start."""
 
+_PORTION: Final = 100
+"""So many orders leave together: the server works on them while the next ones are made."""
+
 
 async def start_many(
     engine: Engine,
@@ -48,36 +51,48 @@ async def start_many(
         if not isinstance(call, WorkflowCall):
             raise TypeError(f"calls[{index}] must be a WorkflowCall, got {type(call).__name__}")
     results: dict[int, str | Exception] = {}
-    plain: dict[int, RunOrder] = {}
-    debounced: dict[int, tuple[RunOrder, ResolvedDebounce]] = {}
-    for index, call in enumerate(wanted):
-        try:
-            debounce = await find_debounce(call.workflow, call.input, registries)
-            order = _order(call, durability_of)
-        except Exception as exc:  # the caller gets it in the place of a handle
-            results[index] = exc
-            continue
-        if debounce is None:
-            plain[index] = order
-        else:
-            debounced[index] = (order, debounce)
-    alone = [engine.start_run(order, app, debounce) for order, debounce in debounced.values()]
-    together, *apart = await asyncio.gather(
-        engine.start_runs(list(plain.values()), app), *alone, return_exceptions=True
-    )
-    if isinstance(together, BaseException):
-        raise together
-    assert isinstance(together, list)
-    results.update(zip(plain, together, strict=True))
-    for index, alone_answer in zip(debounced, apart, strict=True):
-        assert isinstance(alone_answer, (str, Exception))
-        results[index] = alone_answer
+    sent: dict[asyncio.Task[list[str | Exception]], list[int]] = {}
+    async with asyncio.TaskGroup() as group:
+        for first in range(0, len(wanted), _PORTION):
+            plain: dict[int, RunOrder] = {}
+            for index, call in enumerate(wanted[first : first + _PORTION], first):
+                try:
+                    debounce = await find_debounce(call.workflow, call.input, registries)
+                    order = _order(call, durability_of)
+                except Exception as exc:  # the caller gets it in the place of a handle
+                    results[index] = exc
+                    continue
+                if debounce is None:
+                    plain[index] = order
+                else:
+                    sent[group.create_task(_start_debounced(engine, app, order, debounce))] = [index]
+            if plain:
+                sent[group.create_task(_start(engine, app, list(plain.values())))] = list(plain)
+            await asyncio.sleep(0)  # it leaves now
+    for task, indexes in sent.items():
+        results.update(zip(indexes, task.result(), strict=True))
     answers = [results[index] for index in range(len(wanted))]
     if telemetry.anybody_listens():
         for answer, call in zip(answers, wanted, strict=True):
             if isinstance(answer, str):
                 telemetry.emit(telemetry.RUN_CREATED, run_id=answer, workflow=call.workflow)
     return answers
+
+
+async def _start(engine: Engine, app: str | None, orders: Sequence[RunOrder]) -> list[str | Exception]:
+    try:
+        return list(await engine.start_runs(orders, app))
+    except Exception as exc:
+        return [exc for _ in orders]
+
+
+async def _start_debounced(
+    engine: Engine, app: str | None, order: RunOrder, debounce: ResolvedDebounce
+) -> list[str | Exception]:
+    try:
+        return [await engine.start_run(order, app, debounce)]
+    except Exception as exc:
+        return [exc]
 
 
 def _order(call: WorkflowCall, durability_of: Callable[[str], Durability]) -> RunOrder:
