@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Final
 
 from redflow import config, telemetry
 from redflow._ids import next_run_id
@@ -70,8 +69,6 @@ __all__ = [
 
 ConcreteRunHandle = RunHandle
 default_prefix = config.default_prefix
-
-_MESSAGE_BYTES: Final = 4096
 
 
 def create_client(

@@ -14,6 +14,7 @@ from redflow import define_workflow
 from redflow.errors import RetryAfterError
 from redflow.types import WorkflowRateLimitOptions, WorkflowRetryPolicy
 from tests.bad_inputs.table import Fails
+from tests.support.exceptions import Cyclic, Unprintable
 from tests.support.world import Context, World
 
 NAN = float("nan")
@@ -66,18 +67,6 @@ def does(call: Callable[[Context], Awaitable[object]]) -> Callable[[Context], An
         return await call(ctx)
 
     return handler
-
-
-class Unprintable(Exception):
-    def __str__(self) -> str:
-        raise RuntimeError("no text")
-
-
-class Cyclic(Exception):
-    def __init__(self) -> None:
-        super().__init__("cyclic")
-        self.__cause__ = self
-        self.me = self
 
 
 class EvilCode(Exception):

@@ -14,6 +14,7 @@ from redflow import RedflowError, define_workflow, workflow
 from redflow.domain.run import stored_run_id
 from redflow.errors import LimitExceededError
 from redflow.types import JsonData, WorkflowRetryPolicy
+from tests.support.exceptions import Cyclic, Unprintable
 from tests.support.world import Context, World, eventually
 
 DEEP: list[object] = []
@@ -134,18 +135,6 @@ async def test_names_that_only_look_odd_work_and_stay_apart(world: World) -> Non
     assert [await handle.result() for handle in handles] == [[n, n] for n in names]
     assert (await world.client.get_stats())["total"] == len(names)
     assert sorted(await world.client.list_workflows()) == sorted(names)
-
-
-class Unprintable(Exception):
-    def __str__(self) -> str:
-        raise RuntimeError("no text")
-
-
-class Cyclic(Exception):
-    def __init__(self) -> None:
-        super().__init__("cyclic")
-        self.__cause__ = self
-        self.me = self
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from redflow.types import JsonData, ListRunsParams, SearchRunsParams
 from tests.support.core_scenarios import CORE, Scenario, name_of
 from tests.support.servers import ServerOptions, ServerProcess
 from tests.support.shards import engine_of, name_on, shard_of, stored
-from tests.support.world import Context, World
+from tests.support.world import Context, World, eventually
 
 
 @pytest.mark.parametrize("scenario", CORE, ids=name_of)
@@ -238,15 +238,20 @@ async def test_an_idle_worker_stays_cheap(
             @workflow(name, registry=world.registry)
             async def w(ctx: Context) -> None: ...
 
-        await world.worker()
+        worker = await world.worker()
         for name in names:
             await world.run(name=name)
+
+        async def waiting() -> int:
+            places = [world.place_of(name) for name in names]
+            marked = [await at.read("SCARD", f"{keys.base}idle:{worker.queues[0]}") for at, keys in places]
+            return marked.count(1)
 
         async def calls() -> int:
             stats = await world.redis.info("commandstats")
             return sum(int(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"]) for name in ("evalsha", "eval"))
 
-        await asyncio.sleep(1)  # what a start brings is over
+        await eventually(waiting, "the worker waits for bells on all shards", until=lambda count: count == 3)
         before, seconds = await calls(), 5
         await asyncio.sleep(seconds)  # the length of the measurement
         assert await calls() - before <= 2.5 * seconds * world.shards
