@@ -6,17 +6,23 @@ local audit_notes, audit_writers, audit_gone = {}, nil, {}
 local audit_base = KEYS[1]
 local function audit_note(...) audit_notes[#audit_notes + 1] = { ... } end
 
--- Who writes to a run: the fence and token that came with its id among the arguments.
+-- Who writes to a run: the fence and token that came with its id among the arguments. A batch may bring a run twice, when one
+-- worker held it under two claims: then the n-th look at the record by owned_run is for the n-th of them.
+local audit_looks = {}
+
 local function audit_writer(id)
   if not audit_writers then
     audit_writers = {}
     for i = 1, #ARGV - 2 do
       if #ARGV[i] == 32 and string.find(ARGV[i + 1], '^%d+$') and string.find(ARGV[i + 2], '^%w+%.') then
-        audit_writers[ARGV[i]] = ARGV[i + 1] .. ' ' .. ARGV[i + 2]
+        local all = audit_writers[ARGV[i]] or {}
+        all[#all + 1] = ARGV[i + 1] .. ' ' .. ARGV[i + 2]
+        audit_writers[ARGV[i]] = all
       end
     end
   end
-  return audit_writers[id] or ''
+  local all = audit_writers[id] or {}
+  return all[math.min(math.max(audit_looks[id] or 1, 1), #all)] or ''
 end
 
 local audit_fields = {
@@ -53,6 +59,10 @@ end
 local function audit_look(server, reply, command, key, ...)
   local args = { ... }
   if command == 'HSET' then return audit_hset(server, key, args) end
+  if command == 'HMGET' and args[1] == 's' and args[2] == 'n' and args[3] == 'k' then
+    local looked_at = string.match(key, ':run:(%x+)$')
+    if looked_at then audit_looks[looked_at] = (audit_looks[looked_at] or 0) + 1 end
+  end
   local place = string.sub(key or '', #audit_base + 1)
   if command == 'HDEL' then
     local id = string.match(place, '^run:(%x+)$')
