@@ -91,11 +91,11 @@ $(REDIS62): $(VENV)/.installed-dev tools/fetch_redis62.py
 	@$(BIN)/python tools/fetch_redis62.py $@
 
 test-62: venv $(REDIS62)
-	REDFLOW_TEST_SERVER=redis62 $(PYTEST) -m "not planted" $(ON_EACH_SERVER) $(ARGS)
+	REDFLOW_TEST_SERVER=redis62 $(PYTEST) -m "not planted and not any_server" $(ON_EACH_SERVER) $(ARGS)
 
 test-70: venv
 	@tools/apt-install.sh $(REDIS70) redis-server
-	REDFLOW_TEST_SERVER=redis70 $(PYTEST) -m "not planted" $(ON_EACH_SERVER) $(ARGS)
+	REDFLOW_TEST_SERVER=redis70 $(PYTEST) -m "not planted and not any_server" $(ON_EACH_SERVER) $(ARGS)
 
 # The shared server of these tests is a cluster of three then.
 test-cluster: venv

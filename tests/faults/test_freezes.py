@@ -119,16 +119,18 @@ async def test_a_frozen_worker_of_many_runs(world: World, process: StartProcess,
         assert effects.of(handle.id) == ["one", "two", "three"]
 
 
+@pytest.mark.any_server
 async def test_a_call_of_c_that_keeps_the_gil_beyond_the_lease_is_like_a_freeze(
     world: World, process: StartProcess, effects: Effects
 ) -> None:
     """The thread that renews gets no turn either: the run goes on elsewhere, and what comes late is refused."""
-    seized, successor = process(lease_ms=LEASE_MS), process(lease_ms=LEASE_MS)
+    lease_ms = 300
+    seized, successor = process(lease_ms=lease_ms), process(lease_ms=lease_ms)
     await start_processes([seized, successor])
     successor.freeze()  # it is there at once when it is needed, and takes nothing before
     beside = await world.start(60, name="long")
     await effects.shows(beside.id, "begin")
-    handle = await world.start(6 * LEASE_MS / 1000, name="seizes")
+    handle = await world.start(4 * lease_ms / 1000, name="seizes")
     await effects.shows(handle.id, "begin")
     successor.thaw()
     await effects.shows(beside.id, "begin", 2)

@@ -199,6 +199,7 @@ async def test_a_poisonous_run_takes_no_innocent_one_with_it(
         assert effects.count(each.id, "after") == 1
 
 
+@pytest.mark.any_server
 async def test_sigterm_and_then_sigkill_costs_no_more_than_sigkill(
     world: World, process: StartProcess, effects: Effects
 ) -> None:
@@ -224,6 +225,7 @@ async def test_sigterm_and_then_sigkill_costs_no_more_than_sigkill(
         assert state["attempt"] == 1
 
 
+@pytest.mark.any_server
 async def test_sigkill_at_any_moment_of_a_farewell(world: World, process: StartProcess, effects: Effects) -> None:
     """Under load, the second signal comes so many milliseconds after the first."""
     workers = [process(concurrency=5) for _ in range(4)]

@@ -59,6 +59,7 @@ class Crons:
         now: str | int = SERVER_TIME,
     ) -> None:
         self._connection = connection
+        self.complaints = connection.complaints
         self._keys = keys
         self._local_zone = local_zone
         self.now = now

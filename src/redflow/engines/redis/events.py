@@ -46,6 +46,7 @@ class Events:
 
     def __init__(self, connection: Connection, keys: Keys, retention_ms: int) -> None:
         self._connection = connection
+        self.complaints = connection.complaints
         self._keys = keys
         self._retention_ms = retention_ms
 
