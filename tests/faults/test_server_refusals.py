@@ -245,3 +245,21 @@ async def test_a_disk_that_is_full_is_waited_for(
         assert all(worker.alive for worker in workers)
         total = (await world.client.get_stats())["total"]
         assert total in (len(handles), len(handles) + 1), "a start that was refused, or whose reply was lost"
+
+
+async def test_a_worker_begins_on_no_server_that_would_remove_its_runs(
+    private_server: StartServer, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = private_server(ServerOptions(users=("limited on nopass ~* &* +@all -@dangerous -@admin",)))
+    async with world_on(server, prefix) as world:
+        define_load(world)
+        await world.redis.config_set("maxmemory-policy", "allkeys-lru")
+        with pytest.raises(RedflowConnectionError, match=r"maxmemory-policy is allkeys-lru.*noeviction"):
+            await world.worker()
+        assert await world.key_count() == 0, "nothing was begun"
+        await world.redis.config_set("maxmemory-policy", "volatile-ttl")
+        await (await world.worker()).stop()
+        assert [text for text in caplog.messages if "maxmemory-policy is volatile-ttl" in text]
+        await world.redis.config_set("maxmemory-policy", "allkeys-lru")
+        limited = server.url.replace("redis://", "redis://limited:none@")
+        await (await world.worker(replace(world.options(), url=limited))).stop()  # nobody could know

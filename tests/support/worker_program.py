@@ -195,6 +195,16 @@ async def seizes(ctx: Context) -> JsonData:
     return [await ctx.step.run("seizing", seizing), await ctx.step.run("after", body(ctx, "after"))]
 
 
+@workflow("exclusive", registry=registry, mutex=lambda _: "the only one")
+async def exclusive(ctx: Context) -> None:
+    """Alone in its section, for a millisecond, or as long as the input says (seconds)."""
+    note(ctx.run.id, "enter")
+    try:
+        await asyncio.sleep(ctx.input or 0.001)
+    finally:
+        note(ctx.run.id, "leave")
+
+
 @workflow("stubborn", registry=registry, max_attempts=1)
 async def stubborn(ctx: Context) -> JsonData:
     """A step that does not let itself be interrupted when it is called first."""
