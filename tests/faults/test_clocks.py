@@ -15,13 +15,15 @@ from redflow.types import JsonData, WorkflowRateLimitOptions
 from tests.faults.conftest import StartProcess
 from tests.faults.test_kills import BODIES
 from tests.support.clocks import Clock, compiler
-from tests.support.invariants import faults_in
-from tests.support.keyspace import read_snapshot
+from tests.support.invariants import violations
 from tests.support.servers import ServerOptions, ServerProcess
 from tests.support.worker_process import Effects, start_processes
 from tests.support.world import Context, World, eventually, judged
 
-pytestmark = pytest.mark.skipif(compiler() is None, reason="a clock is shifted by a shim that a C compiler builds")
+pytestmark = [
+    pytest.mark.any_server,
+    pytest.mark.skipif(compiler() is None, reason="a clock is shifted by a shim that a C compiler builds"),
+]
 
 StartServer = Callable[[ServerOptions], ServerProcess]
 HOUR_S: Final = 3600.0
@@ -40,7 +42,6 @@ def times_in(value: object) -> Iterator[int]:
             yield from times_in(inner)
 
 
-@pytest.mark.any_server
 async def test_clocks_of_workers_that_are_wrong_and_jump_change_nothing(
     world: World, process: StartProcess, effects: Effects, tmp_path: Path
 ) -> None:
@@ -139,8 +140,12 @@ async def test_the_servers_clock_jumps_ten_seconds_back(
         gated.append(await world.start(name="throttled"))  # whoever hears of it hears what time it is
         await eventually(passed, "the second window", until=len(gated).__eq__)
         await world.stop_workers()
-        snapshot = await read_snapshot(world.client.connection, world.prefix)
-        broken = [fault for fault in faults_in(snapshot) if "order of finishing" not in fault]
+        broken = [
+            fault
+            for shard, connection in enumerate(world.connections)
+            for fault in await violations(connection, world.prefix, shard=shard, shards=world.shards)
+            if "order of finishing" not in fault
+        ]
         assert broken == [], "but that, all is as it should be: what ended meanwhile is removed ten seconds late"
     finally:
         await world.close()

@@ -34,7 +34,7 @@ DUE: Final = 1_000_000 if FULL else 3_000
 WAITERS: Final = 10_000 if FULL else 300
 SHALLOW: Final = 1_000
 CHUNK: Final = 100
-pytestmark = pytest.mark.timeout(1_800 if FULL else 60)
+pytestmark = [pytest.mark.any_server, pytest.mark.timeout(1_800 if FULL else 60)]
 
 
 @pytest.fixture

@@ -73,11 +73,15 @@ async def test_a_step_that_has_become_something_else_fails_clearly_and_is_tried_
     kinds = {"a function": "sleep", "step.wait_for": "run", "step.wait_for_event": "run", "step.run_workflow": "run"}
     before, after, mended = WorkflowRegistry(), WorkflowRegistry(), WorkflowRegistry()
 
+    def seven() -> int:
+        world.did.append("step")
+        return 7
+
     async def old(ctx: Context) -> JsonData:
         if kinds[now] == "sleep":
             await ctx.step.wait_for("step", 1)
             return None
-        return await ctx.step.run("step", lambda: world.did.append("step") or 7)  # type: ignore[func-returns-value]
+        return await ctx.step.run("step", seven)
 
     @workflow("w", registry=before, max_attempts=2)
     async def one(ctx: Context) -> JsonData:
