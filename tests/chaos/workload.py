@@ -161,15 +161,16 @@ async def mutex(ctx: Context) -> object:
 async def append(ctx: Context) -> object:
     """Read a list and append to it, in two steps of one critical section; the list is the output."""
     key, n, kept = ctx.input["list"], ctx.input["n"], Here.lists
+    before = await ctx.step.run("read", body(ctx, "read", lambda: kept.read(key), 0.01))
+    assert isinstance(before, list)
+    known: list[int] = before
 
     def add() -> list[int] | str:
         try:
-            return kept.append(key, before, n)
+            return kept.append(key, known, n)
         except TakenError as exc:
             return str(exc)
 
-    before = await ctx.step.run("read", body(ctx, "read", lambda: kept.read(key), 0.01))
-    assert isinstance(before, list)
     return await ctx.step.run("append", body(ctx, "append", add, 0.01))
 
 
