@@ -149,6 +149,8 @@ class WorkerHandle:
         self._lease_s = max(self._lease_ms, options.reaper_interval_ms) / 1000
         shards = engine.shards if isinstance(engine, ShardedEngine) else [engine]
         self._sites = [Site(shard, self._lease_s) for shard in shards]
+        for site in self._sites:  # one voice for all shards
+            site.scripts.connection.complaints = self._sites[0].scripts.connection.complaints
         self._clock = self._sites[0].clock
         self._turn = 0
         self._build(engine)

@@ -118,4 +118,4 @@ async def test_a_mutex_that_very_many_wait_for(
         await soon(lambda: len(effects.all()) >= 2 * (WAITERS + 1), "the end of the line", timeout_s=600)
     notes = [(effect.run_id, effect.what) for effect in effects.all()][2:]
     assert notes == [(handle.id, what) for handle in handles for what in ("enter", "leave")]
-    assert seen.top_level.total() / WAITERS <= 10
+    assert seen.top_level.total() / WAITERS <= (10 if world.shards == 1 else 15)  # the lock is on another one then
