@@ -76,7 +76,7 @@ async def refusal(server: ServerProcess) -> str:
 async def test_a_server_that_loads_a_long_log_is_waited_for(
     private_server: StartServer, prefix: str, process: StartProcess, effects: Effects
 ) -> None:
-    """Two seconds longer than anybody's patience: nothing is lost, no attempt is charged, nobody fills a log."""
+    """For longer than anybody's patience: nothing is lost, no attempt is charged, nobody fills a log."""
     keys, size, delay_us = (1_000_000, 64, 0) if FULL else (4_000, 4_096, 1_050)
     server = private_server(ServerOptions(appendonly=True, config=(f"key-load-delay {delay_us}", "appendfsync no")))
     async with world_on(server, prefix) as world:
@@ -103,7 +103,8 @@ async def test_a_server_that_loads_a_long_log_is_waited_for(
             assert worker.alive
             lines = [line for line in worker.text().splitlines() if not line.startswith("run ")]
             told = [line for line in lines if "can't reach" in line]
-            assert 1 <= len(told) <= 1 + down_s // 5, "one line in five seconds speaks for all duties"
+            assert len(told) <= 1 + down_s // 5, "one line in five seconds speaks for all duties"
+            assert told or down_s < 4
 
 
 async def test_a_server_that_comes_back_empty_is_told_as_such_and_starts_anew(
