@@ -235,8 +235,7 @@ class WorkerHandle:
     async def _start(self) -> None:
         if not self.queues:
             log.warning("worker %s serves no queue: it claims nothing", self.id)
-        for site in self._sites:
-            await refuse_eviction(site.scripts.connection)
+        await refuse_eviction([site.scripts.connection for site in self._sites])
         await self._registrar.register()
         await self._registrar.sync()
         await self._signals.open()

@@ -72,6 +72,7 @@ async def refusal(server: ServerProcess) -> str:
     return told.lower()
 
 
+@pytest.mark.any_server
 @pytest.mark.timeout(600 if FULL else 60)
 async def test_a_server_that_loads_a_long_log_is_waited_for(
     private_server: StartServer, prefix: str, process: StartProcess, effects: Effects
@@ -174,6 +175,7 @@ async def test_a_server_that_is_busy_with_a_foreign_script_is_waited_for(
         await foreigner.aclose()
 
 
+@pytest.mark.any_server
 async def test_a_server_that_lets_nobody_in_any_more(
     private_server: StartServer, prefix: str, process: StartProcess, effects: Effects
 ) -> None:

@@ -15,6 +15,7 @@ from redflow.domain.cron import LATENESS_MS, CronTurn, cron_turn, next_fire_ms
 from redflow.domain.options import check_cron_triggers
 from redflow.domain.payload import decode, encode, pack, unpack
 from redflow.domain.run import cron_run_id, public_run_id
+from redflow.engines.redis.complaints import Complaints
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.link import Argument
@@ -58,10 +59,15 @@ class Crons:
         local_zone: Callable[[], str | None] = lambda: None,
         now: str | int = SERVER_TIME,
     ) -> None:
-        self.connection = connection
+        self._connection = connection
         self._keys = keys
         self._local_zone = local_zone
         self.now = now
+
+    @property
+    def complaints(self) -> Complaints:
+        """Where to say that the server is out of reach."""
+        return self._connection.complaints
 
     def zones(self, definition: AnyWorkflow) -> list[str]:
         """The time zone of each of a workflow's triggers, by IANA name.
@@ -104,7 +110,7 @@ class Crons:
                 "" if trigger.id is None else "=" + trigger.id,
                 "" if following is None else following,
             )
-        await self.connection.call(SCHEDULE, self._keys.base, args)
+        await self._connection.call(SCHEDULE, self._keys.base, args)
 
     def run_id(self, trigger: str, tick_ms: int) -> str:
         """The stored id of the run that a tick starts."""
@@ -113,12 +119,12 @@ class Crons:
     async def _server_now(self) -> int:
         if isinstance(self.now, int):
             return self.now
-        seconds, micros = as_list(await self.connection.read("TIME"))
+        seconds, micros = as_list(await self._connection.read("TIME"))
         return as_int(seconds) * 1000 + as_int(micros) // 1000
 
     async def due(self, limit: int) -> tuple[int, int | None, list[DueCron]]:
         """(the server's time, the earliest time of all triggers, triggers whose time has come)."""
-        now, following, *rows = as_list(await self.connection.call(DUE, self._keys.base, (self.now, limit)))
+        now, following, *rows = as_list(await self._connection.call(DUE, self._keys.base, (self.now, limit)))
         due: list[DueCron] = []
         for row in rows:
             trigger, at, expression, zone = as_list(row)
@@ -143,7 +149,7 @@ class Crons:
             turn.missed,
             "" if turn.last_missed is None else turn.last_missed,
         )
-        code, following = as_list(await self.connection.call(FIRE, self._keys.base, args))
+        code, following = as_list(await self._connection.call(FIRE, self._keys.base, args))
         return as_text(code), turn, time_or_none(following)
 
 

@@ -12,6 +12,7 @@ from redflow.domain.paging import LARGEST_PAGE, is_text, page_limit
 from redflow.domain.payload import pack
 from redflow.domain.run import public_run_id, stored_run_id
 from redflow.engine import Emitted, EventOrder
+from redflow.engines.redis.complaints import Complaints
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.event_records import event_record, listed_event
 from redflow.engines.redis.keys import Keys
@@ -45,7 +46,7 @@ class Events:
     """The events of one prefix."""
 
     def __init__(self, connection: Connection, keys: Keys, retention_ms: int) -> None:
-        self.connection = connection
+        self._connection = connection
         self._keys = keys
         self._retention_ms = retention_ms
 
@@ -77,14 +78,19 @@ class Events:
             self._retention_ms,
         )
         if order.durability is Durability.NONE:
-            return await self._emitted(await self.connection.call(ACCEPT, self._keys.base, args))
-        reply, confirmed = await self.connection.call_durably(ACCEPT, self._keys.base, args, order.durability)
+            return await self._emitted(await self._connection.call(ACCEPT, self._keys.base, args))
+        reply, confirmed = await self._connection.call_durably(ACCEPT, self._keys.base, args, order.durability)
         return replace(await self._emitted(reply), confirmed=confirmed)
+
+    @property
+    def complaints(self) -> Complaints:
+        """Where to say that the server is out of reach."""
+        return self._connection.complaints
 
     async def deliver(self, event_id: str) -> Emitted:
         """The next pass over an event."""
         args = (SERVER_TIME, event_id, LEASE_MS)
-        return await self._emitted(await self.connection.call(DELIVER, self._keys.base, args))
+        return await self._emitted(await self._connection.call(DELIVER, self._keys.base, args))
 
     async def _emitted(self, reply: Reply) -> Emitted:
         code, event_id, final, runs, resumed = as_list(reply)
@@ -103,7 +109,7 @@ class Events:
         cursor: bytes = b"0"
         while True:
             key = f"{self._keys.base}resumed:{event_id}"
-            reply = as_list(await self.connection.read("SSCAN", key, cursor, "COUNT", _SCANNED))
+            reply = as_list(await self._connection.read("SSCAN", key, cursor, "COUNT", _SCANNED))
             cursor = as_bytes(reply[0])
             found |= {public_run_id(as_text(run)) for run in as_list(reply[1])}
             if cursor == b"0":
@@ -111,27 +117,27 @@ class Events:
 
     async def due(self, limit: int) -> tuple[int, int | None, list[str]]:
         """Events left unfinished: (server's time, when the next is due, ids taken)."""
-        now, next_due, *ids = as_list(await self.connection.call(DUE, self._keys.base, (SERVER_TIME, limit, LEASE_MS)))
+        now, next_due, *ids = as_list(await self._connection.call(DUE, self._keys.base, (SERVER_TIME, limit, LEASE_MS)))
         return as_int(now), time_or_none(next_due), [as_text(event_id) for event_id in ids]
 
     async def defer(self, event_id: str, delay_ms: int, error_json: str) -> int:
         """A pass failed: the next follows after `delay_ms`; how many passes there were."""
         args = (SERVER_TIME, event_id, delay_ms, error_json)
-        return as_int(await self.connection.call(DEFER, self._keys.base, args))
+        return as_int(await self._connection.call(DEFER, self._keys.base, args))
 
     async def passes(self, event_id: str) -> int:
         """How many passes over an event there were."""
-        count = await self.connection.read("HGET", f"{self._keys.base}event:{event_id}", "pp")
+        count = await self._connection.read("HGET", f"{self._keys.base}event:{event_id}", "pp")
         return 0 if count is None else as_int(count)
 
     async def purge(self, reference_ms: int | None, limit: int) -> int:
         """Remove ended events whose retention is over; how many."""
         now: Argument = SERVER_TIME if reference_ms is None else reference_ms
-        return as_int(await self.connection.call(PURGE_EVENTS, self._keys.base, (now, limit)))
+        return as_int(await self._connection.call(PURGE_EVENTS, self._keys.base, (now, limit)))
 
     async def contract(self, name: str) -> str | None:
         """The contract of an event; None if it has none."""
-        text = await self.connection.read("GET", f"{self._keys.base}contract:{name}")
+        text = await self._connection.read("GET", f"{self._keys.base}contract:{name}")
         return text.decode() if isinstance(text, bytes) else None
 
     # -- queries ------------------------------------------------------------------------------------------------
@@ -141,7 +147,7 @@ class Events:
         if not is_text(event_id):
             return None
         key = f"{self._keys.base}event:{event_id}"
-        replies = await self.connection.read_many(
+        replies = await self._connection.read_many(
             [
                 ("HGETALL", key),
                 ("SMEMBERS", f"{self._keys.base}resumed:{event_id}"),
@@ -161,7 +167,7 @@ class Events:
         """A delivery whose run a debounce merged into another one names that one."""
         started = [delivery for delivery in deliveries if "run_id" in delivery]
         ids = [stored_run_id(delivery["run_id"]) or "" for delivery in started]
-        merged = await self.connection.read_many([("HGET", self._keys.run(run_id), "mi") for run_id in ids])
+        merged = await self._connection.read_many([("HGET", self._keys.run(run_id), "mi") for run_id in ids])
         for delivery, into in zip(started, merged, strict=True):
             if into is not None:
                 delivery["run_id"] = as_text(into)
@@ -184,7 +190,7 @@ class Events:
 
     async def _listed(self, ids: Sequence[str]) -> Sequence[ListedEvent]:
         """Those of the events that are still there."""
-        replies = await self.connection.read_many(
+        replies = await self._connection.read_many(
             [("HGETALL", f"{self._keys.base}event:{event_id}") for event_id in ids]
             + [("ZSCORE", f"{self._keys.base}outbox", event_id) for event_id in ids]
         )
@@ -202,7 +208,7 @@ class Events:
             return "", ""
         if not is_text(cursor):
             return None
-        ts = await self.connection.read("HGET", f"{self._keys.base}event:{cursor}", "t")
+        ts = await self._connection.read("HGET", f"{self._keys.base}event:{cursor}", "t")
         return None if ts is None else (as_int(ts), cursor)
 
     async def _page(
@@ -211,11 +217,11 @@ class Events:
         if params.name is not None:
             names = [params.name.strip()]
         else:
-            members = await self.connection.read("SMEMBERS", f"{self._keys.base}event_names")
+            members = await self._connection.read("SMEMBERS", f"{self._keys.base}event_names")
             names = [as_text(name) for name in as_list(members)]
         statuses = _STATUSES if params.fanout_status is None else (params.fanout_status,)
         newest_first = params.sort != "asc"
         args: list[Argument] = ["1" if newest_first else "", cursor[0], cursor[1], size]
         args += [f"eidx:{status}:{name}" for status in statuses for name in names]
-        flat = as_list(await self.connection.call(LIST_PAGE, self._keys.base, args))
+        flat = as_list(await self._connection.call(LIST_PAGE, self._keys.base, args))
         return [(as_text(event_id), as_int(ts)) for event_id, ts in zip(flat[::2], flat[1::2], strict=True)]
