@@ -19,7 +19,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 REDIS62 := $(VENV)/redis62/redis-server
 REDIS70 := /usr/bin/redis-server
 
-.PHONY: help venv demo demo-r7kit test test-62 test-70 test-70-core test-cluster test-shards test-servers test-floors check audit mutants planted crash-points soak bench bench-peers acceptance clean
+.PHONY: help venv demo demo-r7kit test test-62 test-70 test-70-core test-cluster test-shards test-servers test-floors check audit mutants planted crash-points soak faults-full bench bench-peers acceptance clean
 .DEFAULT_GOAL := help
 
 help:
@@ -37,6 +37,7 @@ help:
 	@echo "make planted       plants bugs that the chaos tests' checker must find, each under its invariant  (ARGS='--seed 7')"
 	@echo "make crash-points  every Redis round trip of 12 scenarios, cut in three places by three faults; some 20 minutes"
 	@echo "make soak          100,000 runs while everything is killed, frozen and cut off; up to 3 hours   (ARGS='--seed 7')"
+	@echo "make faults-full   faults at the size of the goal: a log of a million keys, a million runs in line; half an hour"
 	@echo "make bench         the benchmarks"
 	@echo "make acceptance    the measured limits, in full; half an hour  (ARGS=speed, contract or scale for a part)"
 	@echo "make bench-peers   redflow beside other systems, each in an environment of its own (an hour; ARGS=--quick)"
@@ -91,16 +92,16 @@ $(REDIS62): $(VENV)/.installed-dev tools/fetch_redis62.py
 	@$(BIN)/python tools/fetch_redis62.py $@
 
 test-62: venv $(REDIS62)
-	REDFLOW_TEST_SERVER=redis62 $(PYTEST) -m "not planted" $(ON_EACH_SERVER) $(ARGS)
+	REDFLOW_TEST_SERVER=redis62 $(PYTEST) -m "not planted and not any_server" $(ON_EACH_SERVER) $(ARGS)
 
 test-70: venv
 	@tools/apt-install.sh $(REDIS70) redis-server
-	REDFLOW_TEST_SERVER=redis70 $(PYTEST) -m "not planted" $(ON_EACH_SERVER) $(ARGS)
+	REDFLOW_TEST_SERVER=redis70 $(PYTEST) -m "not planted and not any_server" $(ON_EACH_SERVER) $(ARGS)
 
 # What .ci/run has time for beside the newest and the oldest server: the scripts and the engine's contract.
 test-70-core: venv
 	@tools/apt-install.sh $(REDIS70) redis-server
-	REDFLOW_TEST_SERVER=redis70 $(PYTEST) -m "not planted" tests/scripts tests/engines/conformance $(ARGS)
+	REDFLOW_TEST_SERVER=redis70 $(PYTEST) -m "not planted and not any_server" tests/scripts tests/engines/conformance $(ARGS)
 
 # The shared server of these tests is a cluster of three then.
 test-cluster: venv
@@ -158,6 +159,11 @@ crash-points: venv
 
 soak: venv
 	$(BIN)/python -m tests.chaos soak $(or $(ARGS),--full)
+
+# The tests that CI has in small, one at a time. What they must keep is in the tests; no figures are told.
+faults-full: venv
+	REDFLOW_TEST_FULL=1 REDFLOW_TEST_SERVER=bundled $(BIN)/python -m pytest tests/faults/test_crowds.py \
+		tests/faults/test_versions.py tests/faults/test_server_refusals.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(VENV)-floors $(VENV)-audit .bench-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

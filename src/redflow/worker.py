@@ -15,6 +15,7 @@ from redflow.client import checked_app, create_client
 from redflow.domain.names import scope_queue
 from redflow.domain.shards import shard_of_run
 from redflow.engines.redis.engine import RedisEngine
+from redflow.engines.redis.eviction import refuse_eviction
 from redflow.engines.redis.executor import Executor
 from redflow.engines.redis.journal import JournalWriter
 from redflow.engines.redis.loops.carrier import look_for_strays
@@ -100,7 +101,7 @@ async def start_worker(options: StartWorkerOptions) -> WorkerHandle:
 
     Raises:
         ValueError: a blank app, or a definition that can't be registered.
-        ConnectionError, ServerTooOldError: the server can't be used.
+        ConnectionError, ServerTooOldError: the server can't be used; also one whose maxmemory-policy is allkeys-*.
 
     Example:
         >>> worker = await start_worker(StartWorkerOptions(app="shop", concurrency=10))
@@ -148,6 +149,8 @@ class WorkerHandle:
         self._lease_s = max(self._lease_ms, options.reaper_interval_ms) / 1000
         shards = engine.shards if isinstance(engine, ShardedEngine) else [engine]
         self._sites = [Site(shard, self._lease_s) for shard in shards]
+        for site in self._sites:  # one voice for all shards
+            site.scripts.connection.complaints = self._sites[0].scripts.connection.complaints
         self._clock = self._sites[0].clock
         self._turn = 0
         self._build(engine)
@@ -232,6 +235,7 @@ class WorkerHandle:
     async def _start(self) -> None:
         if not self.queues:
             log.warning("worker %s serves no queue: it claims nothing", self.id)
+        await refuse_eviction([site.scripts.connection for site in self._sites])
         await self._registrar.register()
         await self._registrar.sync()
         await self._signals.open()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from tests.chaos import rules_gates, rules_kin, rules_leases, rules_life
+from tests.chaos import rules_gates, rules_kin, rules_leases, rules_life, rules_order
 from tests.chaos.history import History
 
 Check = Callable[[History, "Counter[str]"], Iterator[str]]
@@ -44,7 +44,7 @@ RULES: Final = (
     Rule("10", "fan-out", rules_kin.fan_out),
     Rule("11", "throttle", rules_gates.throttle),
     Rule("11b", "debounce", rules_gates.debounce),
-    Rule("12", "order and time", rules_gates.not_before_its_time),
+    Rule("12", "order and time", rules_order.order_and_time),
     Rule("13", "cron", rules_gates.cron),
     Rule("14", "parent and child", rules_kin.parent_and_child),
     Rule("14b", "waiter", rules_kin.waiter),
@@ -59,6 +59,7 @@ RULES: Final = (
     Rule("22", "concurrency", rules_gates.concurrency),
     Rule("23", "isolation", rules_life.isolation),
     Rule("24", "determinism of stats", rules_life.stats),
+    Rule("25", "lists", rules_order.lists),
 )
 """All of them."""
 

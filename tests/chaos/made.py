@@ -65,7 +65,7 @@ class Made:
     def create(self, number: int, workflow: str = "plain", parent: int | None = None, **input: Any) -> str:
         """A run is accepted."""
         run, input = run_id(number), {"n": number, **input}
-        notes: list[tuple[str, ...]] = [("status", run, "queued", ""), ("workflow", run, workflow)]
+        notes: list[tuple[str, ...]] = [("status", run, "queued", ""), ("workflow", run, workflow), ("queue", run, "q")]
         if parent is not None:
             notes.append(("parent", run, run_id(parent)))
         self.script("create_runs", *notes)

@@ -179,6 +179,14 @@ def _several(workflow: str, count: int, **more: Any) -> Callable[[Orders], Await
     return play
 
 
+async def _append(orders: Orders) -> None:
+    """Several on one list, at once; after some plays a new list begins."""
+    n = orders.number()
+    inputs = [{"n": number, "list": f"list-{n // 60}"} for number in (n, orders.number(), orders.number())]
+    for handle in await asyncio.gather(*(orders.start("append", input) for input in inputs)):
+        await orders.result(handle)
+
+
 async def _event(orders: Orders) -> None:
     """The event comes before the wait, or after it: whichever the moment decides."""
     n = orders.number()
@@ -281,6 +289,7 @@ PRIMITIVES: Final[dict[str, Primitive]] = {
     "child": Primitive(_runs("parent"), ("parent", "child"), 2),
     "fan-out": Primitive(_fanout, ("announce", "sub-a", "sub-b"), 1),
     "mutex": Primitive(_several("mutex", 3), ("mutex",), 1),
+    "lists": Primitive(_append, ("append",), 0.7),
     "throttle": Primitive(_several("throttled", 4), ("throttled",), 0.7),
     "rate-limit": Primitive(_several("rated", 3), ("rated",), 0.7),
     "debounce": Primitive(_debounce, ("debounced",), 1),

@@ -18,6 +18,7 @@ from redflow.errors import RedflowError
 from redflow.registry import WorkflowRegistry, get_default_registry
 from tests.chaos.facts import SUBSCRIBERS
 from tests.chaos.ledger import Ledger
+from tests.chaos.lists import Lists
 from tests.chaos.orders import PRIMITIVES, Orders
 from tests.chaos.workload import APP, Here, define_all
 
@@ -135,7 +136,7 @@ def _tell_stalls(directory: Path) -> None:
 def run(config: Config) -> int:
     """Be the process that the config says; its exit code."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(process)d %(message)s")
-    Here.ledger = Ledger(Path(config.directory))
+    Here.ledger, Here.lists = Ledger(Path(config.directory)), Lists(Path(config.directory))
     threading.Thread(target=_tell_stalls, args=(Path(config.directory),), daemon=True).start()
     asyncio.run(_main(config))
     return 0

@@ -178,6 +178,7 @@ _ATTEMPTS: Final = {
     "child": 1,
     "gap": 1,
     "mutex": 1,
+    "append": 1,
     "wide": 1,
     "long": 1,
     "retry": 2,

@@ -24,7 +24,7 @@ LATEST_MS: Final = 30_000
 _YOUNG_MS: Final = 3_000
 _STARTED_BY_CLIENTS: Final = (
     *("plain", "retry", "sleep", "event", "parent", "announce", "mutex", "gap", "fails"),
-    *("limited", "throttled", "rated", "wide", "long"),
+    *("limited", "throttled", "rated", "wide", "long", "append"),
 )
 _MAY_NOT_REMAIN: Final = (
     *("leases", "due", "grants", "outbox", "cascade", "throttled", "timeouts", "strays", "lined"),

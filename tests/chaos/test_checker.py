@@ -375,6 +375,42 @@ def counts_are_wrong(made: Made) -> None:
     made.stats = {"succeeded": 99}
 
 
+def times_are_kept_too_late(made: Made) -> None:
+    made.at += 60_000
+    run = made.accept(3, "sleep")
+    made.claim(run)
+    made.script("settle_runs", ("due", run, str(made.at), ""), ("status", run, "scheduled", "1 w.1"))
+    made.at += 700
+    made.script("promote_runs", ("status", run, "queued", ""))
+    made.claim(run, 2, attempt=None)
+    made.settle(run, writer="2 w.2")
+
+
+def later_one_is_claimed_first(made: Made) -> None:
+    first, second = made.accept(3), made.accept(4)
+    for run in (second, first):
+        made.claim(run)
+        made.settle(run)
+
+
+def list_has_lost_a_number(made: Made) -> None:
+    made.whole(3, "append", output=[3], list="l")
+    made.whole(4, "append", output=[4], list="l")
+
+
+def list_has_a_number_twice(made: Made) -> None:
+    made.whole(3, "append", output=[3, 3], list="l")
+
+
+def lists_are_in_two_orders(made: Made) -> None:
+    made.whole(3, "append", output=[4, 3], list="l")
+    made.whole(4, "append", output=[3, 5, 4], list="l")
+
+
+def place_in_a_list_was_taken(made: Made) -> None:
+    made.whole(3, "append", output="4", list="l")
+
+
 BENDS: tuple[tuple[str, Bend], ...] = (
     ("1", ends_twice), ("1", client_hears_something_else), ("2", never_ends), ("2", is_gone), ("2", ends_too_late),
     ("3", begins_after_its_commit), ("3", output_changes), ("3", is_never_committed),
@@ -391,6 +427,8 @@ BENDS: tuple[tuple[str, Bend], ...] = (
     ("19", refused_and_there), ("20", failure_is_not_handled), ("20", dies_again_and_again),
     ("21", attempt_is_left_out), ("21", death_costs_an_attempt), ("22", too_many_run_at_once),
     ("22", more_runs_than_slots), ("23", somebody_elses_key), ("24", counts_are_wrong),
+    ("12", times_are_kept_too_late), ("12", later_one_is_claimed_first), ("25", list_has_lost_a_number),
+    ("25", list_has_a_number_twice), ("25", lists_are_in_two_orders), ("25", place_in_a_list_was_taken),
 )  # fmt: skip
 
 

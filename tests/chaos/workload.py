@@ -36,6 +36,7 @@ from tests.chaos.facts import (
     THROTTLE,
 )
 from tests.chaos.ledger import Ledger
+from tests.chaos.lists import Lists, TakenError
 
 Context = WorkflowHandlerContext[Any]
 APP: Final = "chaos"
@@ -45,6 +46,7 @@ class Here:
     """What the bodies of this process know of it."""
 
     ledger: Ledger
+    lists: Lists
     worker: WorkerHandle | None = None
 
 
@@ -55,7 +57,10 @@ def lease_of(stored: str) -> tuple[int, float]:
 
 
 def body(ctx: Context, step: str, result: object, work_s: float = 0.002) -> Callable[[], Awaitable[object]]:
-    """The function of a step: it tells that it began, works, tells that it ended, and gives its result."""
+    """The function of a step: it tells that it began, works, tells that it ended, and gives its result.
+
+    Where `result` is a function, it is called when the work is done.
+    """
     stored = stored_run_id(ctx.run.id) or ctx.run.id
 
     async def function() -> object:
@@ -63,8 +68,9 @@ def body(ctx: Context, step: str, result: object, work_s: float = 0.002) -> Call
         about = {"run": stored, "step": step, "attempt": ctx.run.attempt, "fence": fence}
         Here.ledger.note("begin", left=min(left_ms, 1e9), **about)
         await asyncio.sleep(work_s)
+        given = result() if callable(result) else result
         Here.ledger.note("end", **about)
-        return result
+        return given
 
     return function
 
@@ -152,6 +158,22 @@ async def mutex(ctx: Context) -> object:
         Here.ledger.note("leave", **about)
 
 
+async def append(ctx: Context) -> object:
+    """Read a list and append to it, in two steps of one critical section; the list is the output."""
+    key, n, kept = ctx.input["list"], ctx.input["n"], Here.lists
+    before = await ctx.step.run("read", body(ctx, "read", lambda: kept.read(key), 0.01))
+    assert isinstance(before, list)
+    known: list[int] = before
+
+    def add() -> list[int] | str:
+        try:
+            return kept.append(key, known, n)
+        except TakenError as exc:
+            return str(exc)
+
+    return await ctx.step.run("append", body(ctx, "append", add, 0.01))
+
+
 async def gap(ctx: Context) -> object:
     """Steps with foreign waiting in between: a holder that lost its lease must not begin the next."""
     one = await ctx.step.run("one", body(ctx, "one", ctx.input["n"]))
@@ -215,6 +237,7 @@ WORKFLOWS: Final[Mapping[str, tuple[Callable[[Context], Awaitable[object]], Opti
     "sub-a": (subscriber, {"event": EventTrigger("news")}),
     "sub-b": (subscriber, {"event": EventTrigger("news")}),
     "mutex": (mutex, {"mutex": lambda input: input["key"]}),
+    "append": (append, {"mutex": lambda input: input["list"]}),
     "gap": (gap, _PLAIN),
     "tree": (tree, _PLAIN),
     "fails": (fails, {"on_failure": hook}),

@@ -10,7 +10,7 @@ from tests.support.named_tests import ROOT, all_tests, without_parameters
 FAULTS: Final = 62
 TEXT: Final = (ROOT / "docs/internals/failure-model.md").read_text("utf-8")
 ROWS: Final = re.findall(r"^\| (\d+) \| (.+?) \| (.+) \|$", TEXT, re.M)
-NONE_YET: Final = 15
+NONE_YET: Final = 0
 """How many faults have no test; the number may only go down."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +16,13 @@ class StartProcess(Protocol):
     """Starts a worker process in the test's world."""
 
     def __call__(
-        self, *, lease_ms: int = 400, die_at: str = "", concurrency: int = 10, url: str | None = None
+        self,
+        *,
+        lease_ms: int = 400,
+        die_at: str = "",
+        concurrency: int = 10,
+        url: str | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> WorkerProcess: ...
 
 
@@ -44,9 +50,22 @@ def process(redis_url: str, prefix: str, effects: Effects) -> Iterator[StartProc
     """Start worker processes; they are gone at the end."""
     started: list[WorkerProcess] = []
 
-    def start(*, lease_ms: int = 400, die_at: str = "", concurrency: int = 10, url: str | None = None) -> WorkerProcess:
+    def start(
+        *,
+        lease_ms: int = 400,
+        die_at: str = "",
+        concurrency: int = 10,
+        url: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> WorkerProcess:
         process = WorkerProcess(
-            url or redis_url, prefix, effects, lease_ms=lease_ms, die_at=die_at, concurrency=concurrency
+            url or redis_url,
+            prefix,
+            effects,
+            lease_ms=lease_ms,
+            die_at=die_at,
+            concurrency=concurrency,
+            environment=environment,
         )
         started.append(process)
         return process

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from tests.faults.conftest import StartProcess
-from tests.support.worker_process import Effects
+from tests.support.worker_process import Effects, start_processes
 from tests.support.world import World, eventually
 
 LEASE_MS = 400
@@ -117,3 +117,32 @@ async def test_a_frozen_worker_of_many_runs(world: World, process: StartProcess,
     assert await (await world.start(0, name="gap")).result() == [frozen.pid] * 3
     for handle in handles:
         assert effects.of(handle.id) == ["one", "two", "three"]
+
+
+@pytest.mark.any_server
+async def test_a_call_of_c_that_keeps_the_gil_beyond_the_lease_is_like_a_freeze(
+    world: World, process: StartProcess, effects: Effects
+) -> None:
+    """The thread that renews gets no turn either: the run goes on elsewhere, and what comes late is refused."""
+    lease_ms = 300
+    seized, successor = process(lease_ms=lease_ms), process(lease_ms=lease_ms)
+    await start_processes([seized, successor])
+    successor.freeze()  # it is there at once when it is needed, and takes nothing before
+    beside = await world.start(60, name="long")
+    await effects.shows(beside.id, "begin")
+    handle = await world.start(4 * lease_ms / 1000, name="seizes")
+    await effects.shows(handle.id, "begin")
+    successor.thaw()
+    await effects.shows(beside.id, "begin", 2)
+    assert await world.client.cancel_run(beside.id)
+    assert await handle.result() == [successor.pid] * 2, "what is stored is what the later holder gave"
+    before = (await handle.get_state(), await world.client.get_run_steps(handle.id))
+    await effects.shows(handle.id, "end", 2)
+    successor.kill()
+    assert await (await world.start(0, name="long")).result() == [seized.pid] * 2, "the worker is still of use"
+    assert effects.pids(handle.id, "begin") == [seized.pid, successor.pid]
+    assert effects.pids(handle.id, "end") == [successor.pid, seized.pid], "the call outlasted the lease"
+    assert effects.pids(handle.id, "after") == [successor.pid], "the stale holder begins no further step"
+    assert effects.pids(beside.id, "begin") == [seized.pid, successor.pid], "nor does the run beside it"
+    assert (await handle.get_state(), await world.client.get_run_steps(handle.id)) == before
+    assert seized.text().count(f"run {handle.id.removeprefix('run_').replace('-', '')} was interrupted") <= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 
@@ -196,3 +197,52 @@ async def test_a_poisonous_run_takes_no_innocent_one_with_it(
     for each in innocent:
         await each.result()
         assert effects.count(each.id, "after") == 1
+
+
+@pytest.mark.any_server
+async def test_sigterm_and_then_sigkill_costs_no_more_than_sigkill(
+    world: World, process: StartProcess, effects: Effects
+) -> None:
+    """A step does not let go within the grace, and then the process is killed in the middle of its farewell."""
+    first = await process(lease_ms=LEASE_MS).ready()
+    stubborn = await world.start(name="stubborn")
+    await effects.shows(stubborn.id, "begin")
+    hanging = await world.start(60, name="long")
+    await effects.shows(hanging.id, "begin")
+    first.terminate()
+    await effects.shows(stubborn.id, "stays")
+    first.kill()
+    killed_at = time.monotonic()
+    second = await process(lease_ms=LEASE_MS).ready()
+    assert await stubborn.result() == [first.pid, second.pid]
+    assert time.monotonic() - killed_at < LEASE_MS / 1000 + 2 + 2  # and the start of a process
+    assert (effects.count(stubborn.id, "one"), effects.count(stubborn.id, "begin")) == (1, 2)
+    await effects.shows(hanging.id, "begin", 2)
+    assert await world.client.cancel_run(hanging.id)
+    for handle in (stubborn, hanging):
+        state = await handle.get_state()
+        assert state is not None
+        assert state["attempt"] == 1
+
+
+@pytest.mark.any_server
+async def test_sigkill_at_any_moment_of_a_farewell(world: World, process: StartProcess, effects: Effects) -> None:
+    """Under load, the second signal comes so many milliseconds after the first."""
+    workers = [process(concurrency=5) for _ in range(4)]
+    await start_processes(workers)
+    handles = []
+    for worker, later_s in zip(workers, (0, 0.003, 0.015), strict=False):
+        noted = len(effects.all())
+        handles += [await world.start(name=name) for name in ("steps", "flaky") * 6]
+        await soon(lambda noted=noted: len(effects.all()) >= noted + 12, "progress")  # type: ignore[misc]
+        worker.terminate()
+        await asyncio.sleep(later_s)  # how long it lasts
+        worker.kill()
+    for handle in handles:
+        await handle.result()
+    calls = [(e.run_id, e.what) for e in effects.all() if not e.what.startswith("attempt")]
+    assert len(calls) - len(set(calls)) <= 3 * 5 * 2, "two bodies at most in each of five slots of each killed worker"
+    for handle in handles:
+        state = await handle.get_state()
+        assert state is not None
+        assert state["attempt"] == (1 if effects.count(handle.id, "two") else 2)

@@ -60,6 +60,7 @@ class ServerOptions:
         users: ACL rules such as `app on >secret ~app* resetchannels &app* +@all`, written to an aclfile.
         sentinel: watch other servers instead of keeping data; what to watch stands in `config`.
         config: further lines of the configuration file.
+        environment: what the server finds in its environment beside that of this process.
     """
 
     appendonly: bool = False
@@ -68,6 +69,7 @@ class ServerOptions:
     users: tuple[str, ...] = ()
     sentinel: bool = False
     config: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 def selected_kind() -> ServerKind:
@@ -274,6 +276,8 @@ class ServerProcess:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
+                env={**os.environ, **dict(self.options.environment)},
+                restore_signals=False,  # SIGXFSZ stays ignored: a limit of the file size is an error, not the end
             )
         guardian = subprocess.Popen(
             ["/bin/sh", "-c", GUARDIAN, "guardian", str(server.pid), str(self.directory)],

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,6 +64,7 @@ class WorkerProcess:
         effects: where it notes what it does.
         die_at: where it kills itself, see the program.
         shards: over how many the prefix is spread; None: as the environment says.
+        environment: what it finds in its environment beside that of this process.
     """
 
     def __init__(
@@ -75,13 +77,14 @@ class WorkerProcess:
         die_at: str = "",
         concurrency: int = 10,
         shards: int | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.log = effects.path.with_name(f"worker-{id(self)}.log")
         config = {
             "url": url, "prefix": prefix, "effects": str(effects.path), "lease_ms": lease_ms, "die_at": die_at,
             "concurrency": concurrency,
         }  # fmt: skip
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        env = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
         if shards is not None:
             env["REDFLOW_SHARDS"] = str(shards)
         with self.log.open("wb") as log:
@@ -134,8 +137,12 @@ class WorkerProcess:
 
     async def stop(self) -> int:
         """SIGTERM, and wait for its orderly end; the return code."""
-        self._process.terminate()
+        self.terminate()
         return await self.death()
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        self._process.terminate()
 
     def discard(self) -> None:
         """Whatever state it is in: gone."""

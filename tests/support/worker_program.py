@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
+import re
 import signal
 import sys
 import time
@@ -160,6 +162,63 @@ async def blocks(ctx: Context) -> JsonData:
         return os.getpid()
 
     return await ctx.step.run("blocking", blocking, timeout_ms=ctx.input.get("timeout_ms"))
+
+
+def keep_the_gil(seconds: float) -> None:
+    """One call of C that keeps the interpreter to itself for about so long, and no less: no thread gets a turn."""
+    length, took = 16, 0.0
+    while took < 0.02:
+        length += 1
+        began = time.perf_counter()
+        re.match("(a+)+$", "a" * length + "b")  # each letter doubles it
+        took = time.perf_counter() - began
+    re.match("(a+)+$", "a" * (length + math.ceil(math.log2(seconds / took))) + "b")
+
+
+def times_noted(run_id: str, what: str) -> int:
+    """How often something was noted of a run, by whatever process."""
+    with open(config.effects, encoding="utf-8") as file:
+        return sum(line.split(" ", 2)[1:] == [run_id, f"{what}\n"] for line in file)
+
+
+@workflow("seizes", registry=registry, max_attempts=1)
+async def seizes(ctx: Context) -> JsonData:
+    """A step that keeps the GIL for as long as the input says (seconds) when it is called first, and one after it."""
+
+    async def seizing() -> int:
+        note(ctx.run.id, "begin")
+        if times_noted(ctx.run.id, "begin") == 1:
+            keep_the_gil(ctx.input)
+        note(ctx.run.id, "end")
+        return os.getpid()
+
+    return [await ctx.step.run("seizing", seizing), await ctx.step.run("after", body(ctx, "after"))]
+
+
+@workflow("exclusive", registry=registry, mutex=lambda _: "the only one")
+async def exclusive(ctx: Context) -> None:
+    """Alone in its section, for a millisecond, or as long as the input says (seconds)."""
+    note(ctx.run.id, "enter")
+    try:
+        await asyncio.sleep(ctx.input or 0.001)
+    finally:
+        note(ctx.run.id, "leave")
+
+
+@workflow("stubborn", registry=registry, max_attempts=1)
+async def stubborn(ctx: Context) -> JsonData:
+    """A step that does not let itself be interrupted when it is called first."""
+
+    async def staying() -> int:
+        note(ctx.run.id, "begin")
+        while times_noted(ctx.run.id, "begin") == 1:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                note(ctx.run.id, "stays")
+        return os.getpid()
+
+    return [await ctx.step.run("one", body(ctx, "one")), await ctx.step.run("staying", staying)]
 
 
 def plant_deaths() -> None:

@@ -27,6 +27,14 @@ _LETTER_TO_STATUS: Final = {letter: status for status, letter in _STATUS_TO_LETT
 _KIND_TO_LETTER: Final[dict[StepKind, str]] = {"run": "r", "sleep": "s", "event": "e", "child": "c"}
 _LETTER_TO_KIND: Final = {letter: kind for kind, letter in _KIND_TO_LETTER.items()}
 
+METHODS: Final[dict[StepKind, str]] = {
+    "run": "a function or an emit",
+    "sleep": "step.wait_for",
+    "event": "step.wait_for_event",
+    "child": "step.run_workflow",
+}
+"""What a step of each kind is, in words."""
+
 FIELD_PREFIX: Final = "s:"
 STORED_APART: Final = b"@"
 """Stands in a record where the payload lies in the run's second hash."""
@@ -61,6 +69,10 @@ class StepRecord:
     def due_at(self) -> int | None:
         """When an open sleep ends, epoch ms; None for every other step."""
         return int(self.payload) if self.kind == "sleep" and self.status == "running" else None
+
+    def excludes(self, kind: StepKind) -> bool:
+        """Whether it was done, or is under way, as another primitive than `kind`: then it can't be gone on with."""
+        return self.kind != kind and (self.status == "succeeded" or (self.status == "running" and bool(self.payload)))
 
     def finished(self, status: StepStatusName, at: int, attempt: int, payload: bytes) -> StepRecord:
         """The same step, ended."""

@@ -63,7 +63,7 @@ class DurableSteps(Steps):
         idempotency_ttl: int | None = None,
     ) -> StepOutput:
         """See `StepApi.run_workflow`."""
-        known = self._enter(name)
+        known = self._enter(name, "child")
         limit_s = step_limit_s(timeout_ms)
         if known is not None and known.status == "succeeded":
             return decode(unpack(await self._content(known)))
@@ -106,7 +106,7 @@ class DurableSteps(Steps):
         idempotency_ttl: int | None = None,
     ) -> str:
         """See `StepApi.emit_workflow`."""
-        known = self._enter(name)
+        known = self._enter(name, "run")
         step_limit_s(timeout_ms)
         if known is None or known.status != "succeeded":
             step = self._open(name, known, "run")
@@ -132,7 +132,7 @@ class DurableSteps(Steps):
         self, name: str, event_name: str, correlation_key: str, timeout: StepWaitForTarget
     ) -> ReceivedEvent | None:
         """See `StepApi.wait_for_event`."""
-        known = self._enter(name)
+        known = self._enter(name, "event")
         event, key = (
             check_name(event_name, what="event name").strip(),
             check_key(correlation_key, what="correlation_key"),

@@ -24,7 +24,7 @@ from redflow import telemetry
 from redflow.domain.duration import resolve_delay_ms
 from redflow.domain.names import check_name
 from redflow.domain.payload import decode, encode, pack, unpack
-from redflow.domain.step import STORED_APART, StepKind, StepRecord
+from redflow.domain.step import METHODS, STORED_APART, StepKind, StepRecord
 from redflow.errors import (
     CanceledError,
     LimitExceededError,
@@ -71,7 +71,7 @@ class Steps:
         **kwargs: object,
     ) -> T:
         """Run `fn(*args, **kwargs)` once and remember its result under `name`."""
-        known = self._enter(name)
+        known = self._enter(name, "run")
         if not callable(fn):
             raise NonRetriableError(_no_function(name, fn))
         limit_s = None if timeout_ms is None else step_limit_s(timeout_ms)
@@ -118,7 +118,7 @@ class Steps:
 
     async def wait_for(self, name: str, target: object, *, timeout_ms: float | None = None) -> None:
         """Sleep durably until `target`; the run leaves its worker."""
-        known = self._enter(name)
+        known = self._enter(name, "sleep")
         limit_s = step_limit_s(timeout_ms)
         if known is not None and known.status == "succeeded":
             return
@@ -146,7 +146,7 @@ class Steps:
 
     # -- entering -----------------------------------------------------------------------------------------------
 
-    def _enter(self, name: str) -> StepRecord | None:
+    def _enter(self, name: str, kind: StepKind | None = None) -> StepRecord | None:
         """The checks that every step call begins with; returns what is known of the step."""
         attempt = self._attempt
         attempt.check_open()
@@ -160,7 +160,13 @@ class Steps:
         names.add(name)
         if len(names) > MAX_STEPS:
             raise LimitExceededError(f"step {name!r} is one too many: a run may have {MAX_STEPS} steps")
-        return attempt.claim.steps.get(name)
+        known = attempt.claim.steps.get(name)
+        if known is not None and kind is not None and known.excludes(kind):
+            raise StepTypeError(
+                f"step {name!r} was {METHODS[known.kind]} when it was recorded and is {METHODS[kind]} now: "
+                "what does something else needs another name"
+            )
+        return known
 
     def _open(self, name: str, known: StepRecord | None, kind: StepKind) -> StepRecord:
         attempt = self._attempt

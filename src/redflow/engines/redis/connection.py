@@ -27,6 +27,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from redflow.engines.redis.complaints import Complaints
 from redflow.engines.redis.discovery import (
     CONNECT_TIMEOUT_S,
     Address,
@@ -34,8 +35,10 @@ from redflow.engines.redis.discovery import (
     NewConnection,
     SentinelFinder,
     certificate_hint,
+    hung_up_on,
     open_connection,
     peer_of,
+    refused_at_the_door,
     tls_failure,
 )
 from redflow.engines.redis.durable import WAIT_MS, is_confirmed, marker_command, unsupported, wait_command
@@ -93,6 +96,7 @@ class Connection:
         self.address = address
         self.losses = 0
         """How often the server was out of reach; a reaper waits after such a gap."""
+        self.complaints = Complaints()
         self.on_moved: set[Callable[[], None]] = set()
         """Called when another server has become the master while the old one lives on."""
         self._asking: asyncio.Task[None] | None = None
@@ -117,8 +121,11 @@ class Connection:
                         self._check(await self._hello(connection))
                         if self.on_connect is not None:
                             await self.on_connect(connection)
-            except BaseException:
+            except BaseException as exc:
                 await connection.disconnect(nowait=True)
+                hung_up = isinstance(exc, RedisConnectionError) and hung_up_on(exc)
+                if hung_up and (said := await refused_at_the_door(connection)):
+                    raise RedisConnectionError(said) from exc
                 raise
         except (RedisError, OSError) as exc:
             if why := tls_failure(exc):
@@ -353,7 +360,7 @@ class Connection:
     def twin(self) -> Connection:
         """Another connection to the same server, for another thread's event loop."""
         twin = Connection(self._new_connection, self.address, patience_s=self._patience_s)
-        twin.on_connect = self.on_connect
+        twin.on_connect, twin.complaints = self.on_connect, self.complaints
         return twin
 
     @property

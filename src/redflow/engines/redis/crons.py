@@ -15,6 +15,7 @@ from redflow.domain.cron import LATENESS_MS, CronTurn, cron_turn, next_fire_ms
 from redflow.domain.options import check_cron_triggers
 from redflow.domain.payload import decode, encode, pack, unpack
 from redflow.domain.run import cron_run_id, public_run_id
+from redflow.engines.redis.complaints import Complaints
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.link import Argument
@@ -62,6 +63,11 @@ class Crons:
         self._keys = keys
         self._local_zone = local_zone
         self.now = now
+
+    @property
+    def complaints(self) -> Complaints:
+        """Where to say that the server is out of reach."""
+        return self._connection.complaints
 
     def zones(self, definition: AnyWorkflow) -> list[str]:
         """The time zone of each of a workflow's triggers, by IANA name.

@@ -36,6 +36,9 @@ CONNECT_TIMEOUT_S: Final = 5.0
 _HEAD_START_S: Final = 0.5
 """How long one is asked before the next one is asked as well."""
 
+_DOOR_S: Final = 0.2
+"""How long a server that hung up is listened to, to hear why."""
+
 NewConnection = Callable[[], Awaitable[AbstractConnection]]
 """Makes an unconnected redis-py connection with our settings."""
 
@@ -181,6 +184,30 @@ async def open_connection(connection: AbstractConnection) -> None:
         raise
 
 
+async def refused_at_the_door(connection: AbstractConnection) -> str:
+    """What the server tells those whom it does not let in, before it hangs up; nothing if it lets one in.
+
+    Who speaks first, as every client does, most often hears of it only that the connection was reset.
+    """
+    if not isinstance(connection, TcpConnection) or isinstance(connection, SSLConnection):
+        return ""
+    try:
+        async with asyncio.timeout(_DOOR_S):
+            reader, writer = await asyncio.open_connection(connection.host, connection.port)
+            try:
+                said = await reader.readline()
+            finally:
+                writer.close()
+    except (TimeoutError, OSError, ValueError):
+        return ""
+    return said[1:].decode("utf-8", "replace").strip() if said.startswith(b"-") else ""
+
+
+def hung_up_on(exc: Exception) -> bool:
+    """Whether an error says that the other side ended the connection."""
+    return any(part in str(exc) for part in ("while reading", "while writing", "closed by server"))
+
+
 @contextlib.contextmanager
 def certificate_hint(connection: AbstractConnection) -> Iterator[None]:
     """TLS 1.3 refuses a client without a certificate after the handshake, and the alert that says so often gets lost.
@@ -191,8 +218,7 @@ def certificate_hint(connection: AbstractConnection) -> Iterator[None]:
     try:
         yield
     except RedisConnectionError as exc:
-        hung_up = any(part in str(exc) for part in ("while reading", "while writing", "closed by server"))
-        if hung_up and isinstance(connection, SSLConnection) and connection.certfile is None:
+        if hung_up_on(exc) and isinstance(connection, SSLConnection) and connection.certfile is None:
             raise RedisConnectionError(f"{exc} Perhaps it asks for a client certificate (ssl_certfile).") from exc
         raise
 

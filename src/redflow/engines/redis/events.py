@@ -12,6 +12,7 @@ from redflow.domain.paging import LARGEST_PAGE, is_text, page_limit
 from redflow.domain.payload import pack
 from redflow.domain.run import public_run_id, stored_run_id
 from redflow.engine import Emitted, EventOrder
+from redflow.engines.redis.complaints import Complaints
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.event_records import event_record, listed_event
 from redflow.engines.redis.keys import Keys
@@ -80,6 +81,11 @@ class Events:
             return await self._emitted(await self._connection.call(ACCEPT, self._keys.base, args))
         reply, confirmed = await self._connection.call_durably(ACCEPT, self._keys.base, args, order.durability)
         return replace(await self._emitted(reply), confirmed=confirmed)
+
+    @property
+    def complaints(self) -> Complaints:
+        """Where to say that the server is out of reach."""
+        return self._connection.complaints
 
     async def deliver(self, event_id: str) -> Emitted:
         """The next pass over an event."""

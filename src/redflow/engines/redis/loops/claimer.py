@@ -193,7 +193,7 @@ class Claimer:
             self._lease.set(reply.next_lease, asked_at)
             self._take(reply, want, sent_at)
         except RedflowError as exc:
-            log.warning("claiming failed: %s", exc)
+            self._scripts.connection.complaints.tell("claiming failed: %s", exc)
             self._more = True
             await asyncio.sleep(min(1.0, self._check_s))
         finally:

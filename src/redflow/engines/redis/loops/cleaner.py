@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Final
 
 from redflow.engines.redis.events import Events
@@ -11,8 +10,6 @@ from redflow.engines.redis.loops.pacing import Turns
 from redflow.engines.redis.replies import as_bytes, as_list
 from redflow.engines.redis.runs import RunScripts
 from redflow.errors import RedflowError, UnknownWorkflowError, make_error_json
-
-log = logging.getLogger("redflow")
 
 _CHUNK: Final = 100
 STRAY_PATIENCE_MS: Final = 600_000
@@ -29,7 +26,7 @@ async def clean_up(scripts: RunScripts, events: Events | None, every_s: float) -
                     await turns.take()
             await fail_unknown(scripts, STRAY_PATIENCE_MS)
         except RedflowError as exc:
-            log.warning("cleaning up failed: %s", exc)
+            scripts.connection.complaints.tell("cleaning up failed: %s", exc)
         await asyncio.sleep(every_s)
 
 

@@ -26,7 +26,7 @@ async def fire_crons(crons: Crons, clock: ServerClock, due: Deadline) -> None:
         try:
             now, following = await fire_due(crons)
         except RedflowError as exc:
-            log.warning("firing cron triggers failed: %s", exc)
+            crons.complaints.tell("firing cron triggers failed: %s", exc)
             await asyncio.sleep(0.5)
             continue
         clock.observe(now)

@@ -28,7 +28,7 @@ async def carry_on_fan_outs(events: Events, clock: ServerClock, due: Deadline) -
             for event_id in ids:
                 await deliver(events, event_id)
         except RedflowError as exc:
-            log.warning("the fan-out of events failed: %s", exc)
+            events.complaints.tell("the fan-out of events failed: %s", exc)
             await asyncio.sleep(0.5)
             continue
         clock.observe(now)

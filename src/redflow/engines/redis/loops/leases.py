@@ -137,7 +137,7 @@ class LeaseKeeper:
                     failing = False
                 except RedflowError as exc:
                     if not failing:
-                        log.warning("leases could not be renewed: %s", exc)
+                        scripts[0].connection.complaints.tell("leases could not be renewed: %s", exc)
                     failing = True
                     self._on_loop(self._drop_expired)
         finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Final
 
 from redflow import telemetry
@@ -12,8 +11,6 @@ from redflow.engines.redis.loops.deadlines import Deadline
 from redflow.engines.redis.loops.pacing import Turns
 from redflow.engines.redis.runs import RunScripts
 from redflow.errors import RedflowError
-
-log = logging.getLogger("redflow")
 
 _CHUNK: Final = 100
 _TIME_OUT_CHUNK: Final = 50
@@ -34,7 +31,7 @@ async def promote_due_runs(scripts: RunScripts, clock: ServerClock, due: Deadlin
             if next_due is not None and next_due <= now:  # more than a chunk was due, or a time-out is
                 now, next_due, timed_out = await scripts.time_out(_TIME_OUT_CHUNK)
         except RedflowError as exc:
-            log.warning("promoting due runs failed: %s", exc)
+            scripts.connection.complaints.tell("promoting due runs failed: %s", exc)
             await asyncio.sleep(0.5)
             continue
         clock.observe(now)

@@ -47,7 +47,7 @@ async def recover_dead_runs(
         try:
             now, next_lease, recovered, poisoned = await scripts.recover(batch, error, not_after)
         except RedflowError as exc:
-            log.warning("recovering runs failed: %s", exc)
+            scripts.connection.complaints.tell("recovering runs failed: %s", exc)
             await asyncio.sleep(0.5)
             continue
         slow = now > not_after

@@ -121,7 +121,7 @@ class Registrar:
             try:
                 await self.mend()
             except (RedflowError, ValueError) as exc:
-                log.warning("the registry could not be mended: %s", exc)
+                self._scripts.connection.complaints.tell("the registry could not be mended: %s", exc)
 
     async def mend(self) -> None:
         """Write the metadata again where it is missing or tells another queue or app, or the registry has changed."""

@@ -84,7 +84,7 @@ class ShardClaimer(Claimer):
                 await self._bar(False)
             await super()._claim(want)
         except RedflowError as exc:
-            log.warning("claiming failed: %s", exc)
+            self._scripts.connection.complaints.tell("claiming failed: %s", exc)
             self._more = True
         finally:
             self._asked_for = 0
@@ -131,7 +131,7 @@ class ShardClaimer(Claimer):
         try:
             await self._scripts.connection.read("TIME")
         except RedflowError as exc:
-            log.warning("shard %d is out of reach: %s", self._scripts.keys.shard, exc)
+            self._scripts.connection.complaints.tell("shard %d is out of reach: %s", self._scripts.keys.shard, exc)
             self._more = True
             await asyncio.sleep(min(1.0, self._check_s))
             return False
