@@ -114,7 +114,9 @@ class World:
     def new_client(self, *, app: str | None = None, codec: PayloadCodec | None = None) -> RedflowClient:
         """Another client of this world, closed at its end."""
         redis = self._given() if self._given is not None else None
-        client = create_client(url=self.url, redis=redis, prefix=self.prefix, app=app, shards=self.shards, codec=codec or self.codec)
+        client = create_client(
+            url=self.url, redis=redis, prefix=self.prefix, app=app, shards=self.shards, codec=codec or self.codec
+        )
         if hasattr(self, "_clients"):
             self._clients.append(client)
         return client
