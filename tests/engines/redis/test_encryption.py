@@ -9,6 +9,7 @@ import os
 import zlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from redis.asyncio import Redis
@@ -83,29 +84,38 @@ async def everything_stored(redis: Redis, prefix: str) -> dict[str, list[bytes]]
     """What stands under a prefix, by key: its own name, fields, members and values, and what is compressed in them."""
     found: dict[str, list[bytes]] = {}
     async for key in redis.scan_iter(match=f"{prefix}*", count=1000):
-        kind = (await redis.type(key)).decode()
-        parts: list[bytes] = [key]
-        if kind == "hash":
-            parts += [part for pair in (await redis.hgetall(key)).items() for part in pair]
-        elif kind == "string":
-            parts.append(await redis.get(key) or b"")
-        elif kind == "set":
-            parts += list(await redis.smembers(key))
-        elif kind == "zset":
-            parts += await redis.zrange(key, 0, -1)
-        elif kind == "list":
-            parts += await redis.lrange(key, 0, -1)
+        kind, fields = as_bytes(await redis.type(key)), dict[bytes, bytes]()
+        parts = [as_bytes(key)]
+        if kind == b"hash":
+            fields = await fields_of(redis, key)
+            parts += [*fields, *fields.values(), packed_text(fields)]
+        elif kind == b"string":
+            parts.append(as_bytes(await redis.get(key)))
+        elif kind == b"set":
+            parts += map(as_bytes, await redis.smembers(key))
+        elif kind == b"zset":
+            parts += map(as_bytes, await redis.zrange(key, 0, -1))
+        elif kind == b"list":
+            parts += map(as_bytes, await redis.lrange(key, 0, -1))
         else:
-            raise AssertionError(f"{key!r} is a {kind}")
-        # Of a packed record the pieces are joined, as its readers join them.
-        pieces = await redis.hgetall(key) if kind == "hash" else {}
-        parts.append(b"".join(value for name, value in sorted(pieces.items(), key=_by_number) if name.isdigit()))
-        found[key.decode(errors="replace")] = parts + [text for part in parts for text in _expanded(part)]
+            raise AssertionError(f"{key!r} is a {kind!r}")
+        found[parts[0].decode(errors="replace")] = parts + [text for part in parts for text in _expanded(part)]
     return found
 
 
-def _by_number(field: tuple[bytes, bytes]) -> int:
-    return int(field[0]) if field[0].isdigit() else -1
+def as_bytes(value: object) -> bytes:
+    assert isinstance(value, bytes)
+    return value
+
+
+async def fields_of(redis: Redis, key: str | bytes) -> dict[bytes, bytes]:
+    """A hash."""
+    return {as_bytes(name): as_bytes(value) for name, value in (await redis.hgetall(key)).items()}
+
+
+def packed_text(record: dict[bytes, bytes]) -> bytes:
+    """The pieces of a packed record, joined as its readers join them."""
+    return b"".join(record[name] for name in sorted(filter(bytes.isdigit, record), key=int))
 
 
 def _expanded(part: bytes) -> list[bytes]:
@@ -310,7 +320,7 @@ async def asleep(world: World, *inputs: object) -> list[RunHandle[JsonData]]:
     await world.worker()
     handles = [await world.start(input) for input in inputs]
     for handle in handles:
-        await eventually(lambda handle=handle: _sleeps(world, handle), f"{handle} asleep")
+        await eventually(partial(_sleeps, world, handle), f"{handle} asleep")
     await world.stop_workers()
     return handles
 
@@ -387,7 +397,7 @@ async def test_large_inputs_and_values_are_bound_to_their_run_as_well(world: Wor
     await world.worker()
     handles = [await world.start(blob(80_000), name="large") for _ in range(3)]
     for handle in handles:
-        await eventually(lambda handle=handle: _sleeps(world, handle), f"{handle} asleep")
+        await eventually(partial(_sleeps, world, handle), f"{handle} asleep")
     await world.stop_workers()
     mine, third, other = handles
     for handle, name in ((mine, "i"), (third, "s:first")):
@@ -476,7 +486,7 @@ async def test_keys_are_rotated_without_a_stop(world: World, monkeypatch: pytest
     async def stepwise(ctx: Context) -> object:
         values = []
         for n in range(3):
-            values.append(await ctx.step.run(f"s{n}", lambda n=n: f"{CANARY} {n}"))
+            values.append(await ctx.step.run(f"s{n}", partial("{} {}".format, CANARY, n)))
             await ctx.step.wait_for_event(f"e{n}", "go", f"{ctx.run.id} {n}", "30s")
         return values
 
@@ -485,14 +495,14 @@ async def test_keys_are_rotated_without_a_stop(world: World, monkeypatch: pytest
     handle = await world.start("in")
     for n, stage in enumerate(stages):
         await world.worker(replace(world.options(), codec=stage))
-        await eventually(lambda n=n: world.redis.hexists(key_of(world, handle), f"s:e{n}"), f"wait {n}")
+        await eventually(partial(world.redis.hexists, key_of(world, handle), f"s:e{n}"), f"wait {n}")
         emitter = world.new_client(codec=stage)
         if n < 2:
             await world.stop_workers()
         await emitter.emit_event("go", {"n": n}, correlation_key=f"{handle.id} {n}")
     assert await world.new_client(codec=stages[1]).wait_for_result(handle.id) == [f"{CANARY} {n}" for n in range(3)]
-    record = await world.redis.hgetall(key_of(world, handle))
-    text = b" ".join(record.values()) + b"".join(v for k, v in sorted(record.items(), key=_by_number) if k.isdigit())
+    record = await fields_of(world.redis, key_of(world, handle))
+    text = b" ".join(record.values()) + packed_text(record)
     assert b":old:" in text
     assert b":new:" in text
 
