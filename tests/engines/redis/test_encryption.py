@@ -90,13 +90,15 @@ async def everything_stored(redis: Redis, prefix: str) -> dict[str, list[bytes]]
             fields = await fields_of(redis, key)
             parts += [*fields, *fields.values(), packed_text(fields)]
         elif kind == b"string":
-            parts.append(as_bytes(await redis.get(key)))
+            parts.append(as_bytes(await redis.get(key) or b""))
         elif kind == b"set":
             parts += map(as_bytes, await redis.smembers(key))
         elif kind == b"zset":
             parts += map(as_bytes, await redis.zrange(key, 0, -1))
         elif kind == b"list":
             parts += map(as_bytes, await redis.lrange(key, 0, -1))
+        elif kind == b"none":
+            continue  # it has gone meanwhile
         else:
             raise AssertionError(f"{key!r} is a {kind!r}")
         found[parts[0].decode(errors="replace")] = parts + [text for part in parts for text in _expanded(part)]
