@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -22,6 +23,7 @@ log = logging.getLogger("redflow")
 _BROKEN: Final = b"not readable"
 """Stands for a payload that was tampered with: no JSON, so that it is treated as every other broken field."""
 
+_RUN_ID: Final = re.compile(rb"[0-9a-f]{32}")
 _STEP: Final = FIELD_PREFIX.encode()
 
 
@@ -100,7 +102,8 @@ def _step_text(seals: StepSeals, name: str, header: str, payload: str) -> str:
 
 def handed_in_by(raw: bytes | None) -> str:
     """The run whose input a debounced run took over, from the field `di` of its record; "" for none."""
-    return "" if raw is None else raw.split(b" ")[-1].decode(errors="replace")
+    run_id = b"" if raw is None else raw.split(b" ")[-1]
+    return run_id.decode() if _RUN_ID.fullmatch(run_id) else ""
 
 
 async def open_claim(
