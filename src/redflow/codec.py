@@ -192,7 +192,7 @@ class AesGcmCodec:
         if key is None:
             known = ", ".join(sorted(self._keys))
             raise PayloadKeyMissingError(
-                f"a payload is encrypted with key {key_id!r}, which this program does not have (it has {known}): "
+                f"a payload is encrypted with key {key_id[:64]!r}, which this program does not have (it has {known}): "
                 f"add it to the keys of its AesGcmCodec",
                 key_id=key_id,
             )
@@ -203,8 +203,8 @@ class AesGcmCodec:
             )
         except (self._invalid_tag, ValueError):
             raise PayloadDecodeError(
-                f"the {context.kind} of {context.owner}, encrypted with key {key_id!r}, was changed, or was moved "
-                f"there from another place, or key {key_id!r} is another one here",
+                f"the {context.kind} of {context.owner[:80]!r}, encrypted with key {key_id!r}, was changed, or was "
+                f"moved there from another place, or key {key_id!r} is another one here",
                 key_id=key_id,
             ) from None
 

@@ -128,7 +128,7 @@ class Vault:
     def _plain(self, stored: bytes, kind: PayloadKind, owner: str) -> bytes:
         if self._codec.require_encrypted and kind not in _PLAIN_IS_FINE and not _made_by_script(stored, kind):
             raise PayloadDecodeError(
-                f"the {kind} of {owner} is stored in plain text, and the codec requires encryption"
+                f"the {kind} of {owner[:80]!r} is in plain text, and the codec requires encryption"
             )
         return stored
 

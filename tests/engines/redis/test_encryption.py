@@ -533,6 +533,20 @@ async def test_a_run_waits_for_a_worker_that_has_its_key(
     assert state["attempt"] == 1
 
 
+async def test_a_decided_failure_without_its_key_ends(world: World) -> None:
+    def failed(ctx: object) -> None:
+        world.did.append("on_failure")
+
+    define_workflow("w", handler=echo, registry=world.registry, on_failure=failed)
+    await world.client.sync_registry(world.registry, app="app")
+    handle = await world.start("mine")
+    error = '{"name":"PoisonError","message":"its workers died","kind":"poison"}'
+    await world.redis.hset(key_of(world, handle), mapping={"z": error, "r": "1", "a": "1", "t": "1"})
+    await world.worker(replace(world.options(), codec=AesGcmCodec(keys=NEW, current="new", lookup_key=LOOKUP)))
+    await world.reaches(handle, "failed")
+    assert world.did == []
+
+
 async def test_blinded_keys_do_what_plain_ones_do(world: World) -> None:
     define_workflow("w", handler=echo, registry=world.registry)
     await world.worker()

@@ -166,8 +166,7 @@ class Executor:
             log.warning("run %s was lost: %s", claim.run_id, exc)
             attempt.interrupt("lost")
         except PayloadKeyMissingError as exc:
-            log.error("run %s waits %d s for a worker that has the key: %s", claim.run_id, KEY_PAUSE_MS // 1000, exc)
-            outcome = interrupted_outcome(attempt) or Suspended(held.journal.now_ms() + KEY_PAUSE_MS)
+            outcome = interrupted_outcome(attempt) or self._without_key(held, exc)
         except PayloadDecodeError as exc:
             log.error("run %s fails: its record is broken: %s", claim.run_id, exc)
             outcome = interrupted_outcome(attempt) or Failed(pack(make_error_json(exc).encode()))
@@ -187,6 +186,19 @@ class Executor:
         assert scripts.vault is not None
         triggers = [event_trigger_id(definition.name, trigger) for trigger in definition.options.event]
         await open_claim(scripts.vault, held.attempt.claim, scripts, seals, triggers)
+
+    def _without_key(self, held: Held, exc: PayloadKeyMissingError) -> Outcome:
+        """What becomes of a run that this worker has no key for.
+
+        It sleeps, so that another may take it. One whose failure is decided would come back at once, and for ever, so
+        it ends: nobody can say here what its on_failure is to be told.
+        """
+        claim = held.attempt.claim
+        if claim.decided_failure is not None:
+            log.error("run %s fails, and its on_failure is not called: %s", claim.run_id, exc)
+            return Failed(claim.decided_failure)
+        log.error("run %s waits %d s for a worker that has the key: %s", claim.run_id, KEY_PAUSE_MS // 1000, exc)
+        return Suspended(held.journal.now_ms() + KEY_PAUSE_MS)
 
     async def _hand_back_unknown(self, claim: Claim) -> Outcome:
         """The registry has changed: say so, then let a worker that knows the workflow have the run."""
