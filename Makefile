@@ -19,7 +19,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 REDIS62 := $(VENV)/redis62/redis-server
 REDIS70 := /usr/bin/redis-server
 
-.PHONY: help venv demo demo-r7kit test test-62 test-70 test-70-core test-cluster test-shards test-servers test-floors check audit mutants planted crash-points soak faults-full bench bench-peers acceptance clean
+.PHONY: help venv demo demo-r7kit test test-62 test-70 test-70-core test-cluster test-shards test-encrypted test-servers test-floors check audit mutants planted crash-points soak faults-full bench bench-peers acceptance clean
 .DEFAULT_GOAL := help
 
 help:
@@ -31,6 +31,7 @@ help:
 	@echo "make test-servers  the suite on all three"
 	@echo "make test-cluster  the engine's contract on a Redis Cluster of three masters"
 	@echo "make test-shards   the engine's contract on a prefix of three shards"
+	@echo "make test-encrypted  the engine's contract with encrypted payloads"
 	@echo "make test-floors   the suite with the oldest dependency versions that pyproject.toml allows"
 	@echo "make check         every check: ruff, mypy, typing allow-list, imports, Lua, then make test"
 	@echo "make mutants       plants bugs one at a time and demands that a test fails    (ARGS='--only renew')"
@@ -109,6 +110,11 @@ test-cluster: venv
 
 test-shards: venv
 	REDFLOW_TEST_SHARDS=3 $(PYTEST) tests/engines/conformance tests/faults $(ARGS)
+
+# A key of 32 zero bytes. No lookup key, since tests look for keys of the server by their names.
+TEST_CODEC := {"current":"test","keys":{"test":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="},"require_encrypted":true}
+test-encrypted: venv
+	REDFLOW_CODEC_KEYS='$(TEST_CODEC)' $(PYTEST) tests/engines/conformance $(ARGS)
 
 test-servers:
 	@$(MAKE) --no-print-directory test

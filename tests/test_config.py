@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import math
+from pathlib import Path
 
 import pytest
 
-from redflow import config
+from redflow import config, create_client
+from redflow.codec import AesGcmCodec
 
 THIRTY_DAYS_MS = 30 * 86_400_000
 
 
 @pytest.fixture(autouse=True)
 def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("URL", "PREFIX", "APP", "RUN_RETENTION_DAYS", "SHARDS", "LOG"):
+    for name in ("URL", "PREFIX", "APP", "RUN_RETENTION_DAYS", "SHARDS", "LOG", "CODEC_KEYS", "CODEC_KEYS_FILE"):
         monkeypatch.delenv(f"REDFLOW_{name}", raising=False)
     monkeypatch.delenv("REDIS_URL", raising=False)
 
@@ -116,3 +120,35 @@ def test_shards_that_are_no_number_are_refused(monkeypatch: pytest.MonkeyPatch, 
 def test_an_argument_of_shards_that_is_no_count_is_refused(n: int) -> None:
     with pytest.raises(ValueError, match=r"^shards must be a whole number of 1 or more, got "):
         config.shards(n)
+
+
+def test_codec_keys_come_from_a_variable_or_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert config.codec_keys() is None
+    monkeypatch.setenv("REDFLOW_CODEC_KEYS", " {} ")
+    assert config.codec_keys() == ("{}", "REDFLOW_CODEC_KEYS")
+    keys = tmp_path / "keys.json"
+    monkeypatch.setenv("REDFLOW_CODEC_KEYS_FILE", str(keys))
+    with pytest.raises(ValueError, match="both set"):
+        config.codec_keys()
+    monkeypatch.delenv("REDFLOW_CODEC_KEYS")
+    with pytest.raises(ValueError, match=r"keys\.json can't be read \(FileNotFoundError\)"):
+        config.codec_keys()
+    keys.write_text('{"secret": 1}')
+    assert config.codec_keys() == ('{"secret": 1}', f"the file {keys} of REDFLOW_CODEC_KEYS_FILE")
+    keys.write_bytes(b"\xffsecret")
+    with pytest.raises(ValueError, match="UnicodeDecodeError") as caught:
+        config.codec_keys()
+    assert "secret" not in str(caught.value)
+
+
+def test_a_client_takes_its_codec_from_the_environment_unless_it_is_given_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert create_client().codec is None
+    key = base64.b64encode(b"k" * 32).decode()
+    monkeypatch.setenv("REDFLOW_CODEC_KEYS", json.dumps({"current": "env", "keys": {"env": key}}))
+    assert repr(create_client().codec) == "AesGcmCodec(keys=['env'], current='env', blinds=False)"
+    given = AesGcmCodec(keys={"given": b"g" * 32}, current="given")
+    assert create_client(codec=given).codec is given
+    monkeypatch.setenv("REDFLOW_CODEC_KEYS", key)
+    with pytest.raises(ValueError, match="REDFLOW_CODEC_KEYS is no JSON") as caught:
+        create_client()
+    assert key not in str(caught.value)

@@ -12,6 +12,7 @@ from datetime import datetime
 from redflow import config, telemetry
 from redflow._ids import next_run_id
 from redflow.bulk import start_many
+from redflow.codec import AesGcmCodec, PayloadCodec
 from redflow.debouncing import checked_debounce, find_debounce
 from redflow.default import get_default_client, set_default_client
 from redflow.definitions import validate_input_with_schema
@@ -20,6 +21,7 @@ from redflow.domain.options import check_durability, positive_ms
 from redflow.domain.orders import build_order
 from redflow.domain.retry import MAX_JITTER_MS, backoff_ms
 from redflow.domain.retry import is_retryable_error as is_retryable_error
+from redflow.domain.sealing import Vault
 from redflow.emitting import accept_event, build_event
 from redflow.engine import Engine, RunEnd
 from redflow.engines.redis.durable import WAIT_MS
@@ -80,6 +82,7 @@ def create_client(
     durability: Durability | None = None,
     durability_timeout_ms: int = WAIT_MS,
     shards: int | None = None,
+    codec: PayloadCodec | None = None,
 ) -> RedflowClient:
     """A client; opens no connection.
 
@@ -94,9 +97,12 @@ def create_client(
         durability_timeout_ms: how long a confirmation of that is waited for, ms; then NotDurableError is raised.
         shards: over how many hash slots the prefix is spread, 1 to 256, the same in every program that uses it; None
             means REDFLOW_SHARDS, else 1.
+        codec: encrypts payloads before they leave this process, see `redflow.codec`; None means an AesGcmCodec with the
+            keys of REDFLOW_CODEC_KEYS or REDFLOW_CODEC_KEYS_FILE, if one is set, else nothing is encrypted.
 
     Raises:
-        ValueError: the URL, the prefix or the number of shards is none.
+        ValueError: the URL, the prefix, the number of shards or what the environment says of keys is none.
+        MissingExtraError: the environment names keys, and the package `cryptography` is not installed.
 
     Example:
         >>> client = create_client(url="redis://127.0.0.1:6379")
@@ -108,7 +114,7 @@ def create_client(
     if redis is None:
         source = open_source(config.redis_url(url))
         redis = source.redis
-    client = RedflowClient._spread(redis, config.resolve_prefix(prefix), config.resolve_app(app), shards)
+    client = RedflowClient._spread(redis, config.resolve_prefix(prefix), config.resolve_app(app), shards, codec)
     client.durability = wanted
     for connection in client._connections:
         connection.durable_wait_ms = wait_ms
@@ -132,6 +138,7 @@ class RedflowClient:
         run_history_retention_ms: how long finished runs are kept, ms.
         durability: how safe a run or event must be before starting or emitting it returns.
         shards: over how many hash slots the prefix is spread.
+        codec: encrypts payloads; None: nothing does.
     """
 
     def __init__(
@@ -140,20 +147,32 @@ class RedflowClient:
         prefix: str,
         app: str | None = None,
         run_history_retention_ms: float | None = None,
+        *,
+        codec: PayloadCodec | None = None,
     ) -> None:
-        self._set_up(redis, prefix, app, run_history_retention_ms, config.shards())
+        self._set_up(redis, prefix, app, run_history_retention_ms, config.shards(), codec)
 
     @classmethod
-    def _spread(cls, redis: AnyRedis, prefix: str, app: str | None, shards: int) -> RedflowClient:
+    def _spread(
+        cls, redis: AnyRedis, prefix: str, app: str | None, shards: int, codec: PayloadCodec | None
+    ) -> RedflowClient:
         """A client of a prefix of so many shards."""
         client = cls.__new__(cls)
-        client._set_up(redis, prefix, app, None, shards)
+        client._set_up(redis, prefix, app, None, shards, codec)
         return client
 
     def _set_up(
-        self, redis: AnyRedis, prefix: str, app: str | None, run_history_retention_ms: float | None, shards: int
+        self,
+        redis: AnyRedis,
+        prefix: str,
+        app: str | None,
+        run_history_retention_ms: float | None,
+        shards: int,
+        codec: PayloadCodec | None,
     ) -> None:
         check_prefix(prefix)
+        self.codec = _codec_from_environment() if codec is None else codec
+        vault = None if self.codec is None else Vault(self.codec, prefix)
         self.redis = redis
         self.prefix = prefix
         self.app = app
@@ -162,10 +181,11 @@ class RedflowClient:
         self.shards = shards
         self._connections, record = open_shards(redis, prefix, self.shards, address_of(redis))
         self.connection = self._connections[0]
+        kept = (prefix, self.run_history_retention_ms, config.local_zone)
         if self.shards == 1:
-            engine = RedisEngine(self.connection, prefix, self.run_history_retention_ms, config.local_zone)
+            engine = RedisEngine(self.connection, *kept, vault=vault)
         else:
-            engine = ShardedEngine(self._connections, record, prefix, self.run_history_retention_ms, config.local_zone)
+            engine = ShardedEngine(self._connections, record, *kept, vault=vault)
         self.engine: Engine = engine
         self._embedded: EmbeddedUse | None = None
         self._registry: WorkflowRegistry | None = None
@@ -657,3 +677,9 @@ def _timeout_s(timeout_ms: float) -> float:
     if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, int | float) or math.isnan(timeout_ms):
         raise ValueError(f"timeout_ms must be a number of milliseconds, got {timeout_ms!r}")
     return max(0.0, timeout_ms) / 1000
+
+
+def _codec_from_environment() -> PayloadCodec | None:
+    """The codec that the environment asks for; None: it asks for none."""
+    given = config.codec_keys()
+    return None if given is None else AesGcmCodec.from_json(*given)

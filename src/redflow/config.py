@@ -12,6 +12,8 @@ REDFLOW_PREFIX              first part of every key; two prefixes are two worlds
 REDFLOW_APP                 name of the application that defines workflows        none
 REDFLOW_RUN_RETENTION_DAYS  how long finished runs are kept, days (a float)       30
 REDFLOW_SHARDS              hash slots that a prefix is spread over               1
+REDFLOW_CODEC_KEYS          keys that payloads are encrypted with, as JSON        none: plain text
+REDFLOW_CODEC_KEYS_FILE     a file that holds that JSON                           none
 REDFLOW_LOG                 "1": debug logging and JSON telemetry lines           off
 TZ                          time zone of cron triggers that name none             the machine's
 =========================== ===================================================== ==========================
@@ -118,6 +120,27 @@ def shards(n: int | None = None) -> int:
         return _DEFAULT_SHARDS
     number = int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
     return _checked_shards(number, "REDFLOW_SHARDS", repr(text))
+
+
+def codec_keys() -> tuple[str, str] | None:
+    """The keys that payloads are encrypted with, as JSON, and where they are from; None if there are none.
+
+    REDFLOW_CODEC_KEYS holds them, or REDFLOW_CODEC_KEYS_FILE names a file that does.
+
+    Raises:
+        ValueError: both are set, or the file can't be read; the message doesn't show what they hold.
+    """
+    text, path = os.environ.get("REDFLOW_CODEC_KEYS", "").strip(), os.environ.get("REDFLOW_CODEC_KEYS_FILE", "").strip()
+    if text and path:
+        raise ValueError("REDFLOW_CODEC_KEYS and REDFLOW_CODEC_KEYS_FILE are both set: keep one of them")
+    if text:
+        return text, "REDFLOW_CODEC_KEYS"
+    if not path:
+        return None
+    try:
+        return Path(path).read_text("utf-8"), f"the file {path} of REDFLOW_CODEC_KEYS_FILE"
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ValueError(f"REDFLOW_CODEC_KEYS_FILE: {path} can't be read ({type(exc).__name__})") from None
 
 
 def local_zone() -> str | None:

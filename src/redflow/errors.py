@@ -233,6 +233,35 @@ class DurabilityUnsupportedError(RedflowError):
     kind = "durability_unsupported"
 
 
+class MissingExtraError(RedflowError, ImportError):
+    """Something needs a package that is not installed; the message says how to install it."""
+
+    kind = "missing_extra"
+
+
+class PayloadDecodeError(RedflowError, ValueError):
+    """A stored payload can't be decrypted: it was changed, moved from elsewhere, or is plain where it must not be.
+
+    Never retried.
+
+    Attributes:
+        key_id: the id of the key it was encrypted with; None if it is not encrypted.
+    """
+
+    kind = "payload_decode"
+    key_id: str | None = None
+
+    def __init__(self, message: str = "", *, key_id: str | None = None) -> None:
+        super().__init__(message)
+        self.key_id = key_id
+
+
+class PayloadKeyMissingError(PayloadDecodeError):
+    """A stored payload is encrypted, and this program has no codec, or not the key. `key_id` says which it needs."""
+
+    kind = "payload_key_missing"
+
+
 class ConnectionError(RedflowError):
     """Redis cannot be reached, or cannot be used. Not a builtin ConnectionError."""
 
@@ -336,6 +365,9 @@ _CLASS_BY_KIND: Mapping[str, type[RedflowError]] = {
         QueueFullError,
         NotDurableError,
         DurabilityUnsupportedError,
+        MissingExtraError,
+        PayloadDecodeError,
+        PayloadKeyMissingError,
         ConnectionError,
         ServerTooOldError,
         ShardMismatchError,

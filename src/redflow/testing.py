@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar, cast
 
+from redflow.codec import PayloadCodec
 from redflow.definitions import WorkflowDefinition, validate_input_with_schema
 from redflow.domain.payload import decode, encode
+from redflow.domain.sealing import Vault
 from redflow.engines.inline.engine import execute
 from redflow.engines.inline.results import InlineRunResult, InlineStepResult, InlineStepStatus
 from redflow.errors import InputValidationError
@@ -27,6 +29,7 @@ async def run_inline(
     timeout_s: float | None = 30.0,
     step_overrides: Mapping[str, object] | None = None,
     skip_time: bool = False,
+    codec: PayloadCodec | None = None,
 ) -> InlineRunResult[OutputT]:
     """Run a workflow's handler once, in this process, without a server.
 
@@ -46,6 +49,7 @@ async def run_inline(
             `run_workflow` step must have one. For `wait_for`, None skips the sleep. Names that no step has are
             ignored.
         skip_time: let every `wait_for` pass at once; else they really sleep.
+        codec: what would be stored passes through it, there and back; None means none, whatever the environment says.
 
     Returns:
         How it ended. Whatever the handler raised is in `error`, as is an InputValidationError, or the builtin
@@ -62,9 +66,10 @@ async def run_inline(
     if not isinstance(definition, WorkflowDefinition):
         raise TypeError(f"run_inline needs a WorkflowDefinition, got {type(definition).__name__}")
     schema = definition.options.input_schema
+    vault = None if codec is None else Vault(codec, "inline")
     data: object
     if schema is None:
-        data = decode(encode(input))
+        data = decode(_there_and_back(encode(input), vault, run_id))
     else:
         try:
             data = await validate_input_with_schema(schema, input)
@@ -79,9 +84,14 @@ async def run_inline(
         timeout_s=timeout_s,
         overrides=step_overrides or {},
         skip_time=skip_time,
+        vault=vault,
     )
     output = cast(OutputT | None, ended.output)  # reason: the handler's output after its round trip through JSON
     return InlineRunResult(output, ended.error, ended.steps)
+
+
+def _there_and_back(data: bytes, vault: Vault | None, run_id: str) -> bytes:
+    return data if vault is None else vault.open(vault.seal(data, "input", run_id), "input", run_id)
 
 
 def _with_reason(error: InputValidationError) -> InputValidationError:

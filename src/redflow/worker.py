@@ -12,6 +12,7 @@ from typing import Final
 
 from redflow import telemetry
 from redflow.client import checked_app, create_client
+from redflow.codec import PayloadCodec
 from redflow.domain.names import scope_queue
 from redflow.domain.shards import shard_of_run
 from redflow.engines.redis.engine import RedisEngine
@@ -56,6 +57,7 @@ class StartWorkerOptions:
         url: of the server, if no `redis` is given; None means REDIS_URL, else redis://localhost:6379.
         prefix: of all keys; None means REDFLOW_PREFIX, else "redflow:v1".
         shards: over how many hash slots the prefix is spread; None means REDFLOW_SHARDS, else 1.
+        codec: encrypts payloads; None means the keys that the environment names, else nothing is encrypted.
         registry: the workflows it can run; None is the default registry.
         queues: the queues it serves; None means all queues of its workflows, [] none.
         concurrency: runs at a time, at least 1.
@@ -91,6 +93,7 @@ class StartWorkerOptions:
     grace_ms: int = 1000
     loop_stall_limit_ms: int = 60000
     shards: int | None = None
+    codec: PayloadCodec | None = None
 
 
 async def start_worker(options: StartWorkerOptions) -> WorkerHandle:
@@ -132,7 +135,12 @@ class WorkerHandle:
         self._options = options
         self._owns_redis = options.redis is None
         self.client = create_client(
-            app=app, redis=options.redis, url=options.url, prefix=options.prefix, shards=options.shards
+            app=app,
+            redis=options.redis,
+            url=options.url,
+            prefix=options.prefix,
+            shards=options.shards,
+            codec=options.codec,
         )
         engine = self.client.engine
         assert isinstance(engine, RedisEngine)

@@ -78,6 +78,7 @@ ADDED: Final = {
     "run_timeout_ms": None,
     "durability": None,
     "durability_timeout_ms": 1000,
+    "codec": None,
 }
 """Our own additions to calls of the contract, keywords all of them, with their defaults."""
 

@@ -14,6 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 import redflow
+from redflow.codec import BlindedKind, PayloadCodec, PayloadContext
 from redflow.definitions import BlockingWorkflowHandlerContext, WorkflowHandlerContext, define_workflow
 from redflow.errors import (
     CanceledError,
@@ -404,3 +405,45 @@ async def test_no_threads_are_left() -> None:
     for thread in serving() - before:
         await asyncio.to_thread(thread.join, 20)
     assert serving() <= before
+
+
+# -- encryption -----------------------------------------------------------------------------------------------------
+
+
+class Spy:
+    """A codec that notes what it sees."""
+
+    require_encrypted = True
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str, bytes]] = []
+
+    def encode(self, data: bytes, context: PayloadContext) -> tuple[str, bytes]:
+        self.seen.append((context.kind, context.name, data))
+        return "k", data[::-1]
+
+    def decode(self, key_id: str, data: bytes, context: PayloadContext) -> bytes:
+        assert key_id == "k"
+        return data[::-1]
+
+    def blind(self, kind: BlindedKind, text: str, prefix: str) -> str:
+        return text[::-1]
+
+
+async def test_what_would_be_stored_passes_through_the_codec() -> None:
+    async def handler(ctx: Context) -> object:
+        first = await ctx.step.run("first", lambda: {"a": (1, 2)})
+        await ctx.step.wait_for("nap", 1)
+        with pytest.raises(LookupError):
+            await ctx.step.run("bad", fail)
+        return [first, ctx.input]
+
+    spy = Spy()
+    codec: PayloadCodec = spy
+    result = await run_inline(define_workflow("coded", handler=handler, registry=REGISTRY), "in", codec=codec)
+    assert result.error is None
+    assert result.output == [{"a": [1, 2]}, "in"]
+    assert [(kind, name) for kind, name, _ in spy.seen] == [
+        ("input", ""), ("step_output", "first"), ("step_error", "bad"), ("output", ""),
+    ]  # fmt: skip
+    assert b"no such order" in spy.seen[2][2]

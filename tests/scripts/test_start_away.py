@@ -15,7 +15,7 @@ OPEN = "1 Rc 1 0 - "
 async def start(there: Bench, parent: Lease, *, awaited: bool = True, workflow: str = "w") -> tuple[str, str]:
     order = replace(there.order(workflow, number=900), parent_run_id=public_run_id(parent.run_id))
     awaiter = f"{parent.run_id} s:one" if awaited else ""
-    reply = await there.call(START_AWAY, "", awaiter, 1, *order_args(order))
+    reply = await there.call(START_AWAY, "", awaiter, 1, *order_args(order, None))
     assert isinstance(reply, list)
     code, child = reply
     assert isinstance(code, bytes)

@@ -12,6 +12,7 @@ from typing import TypeAlias, TypeVar
 from redis.asyncio import Redis
 
 from redflow import RedflowClient, StartWorkerOptions, WorkerHandle, create_client, start_worker
+from redflow.codec import PayloadCodec
 from redflow.definitions import BlockingWorkflowHandlerContext, WorkflowHandlerContext
 from redflow.domain.shards import shard_of_name, shard_of_run
 from redflow.engines.redis.connection import Connection
@@ -79,6 +80,7 @@ class World:
         direct: URL for the test's own look at the keys, where redis-py can't use `url` as it is; in a cluster that of
             the node which has the prefix at first.
         shards: over how many the prefix is spread.
+        codec: of its clients and workers, unless a test says otherwise.
 
     Attributes:
         did: what handlers and steps noted, in order; the witness that stands outside of Redis.
@@ -92,11 +94,13 @@ class World:
         redis: Callable[[], AnyRedis] | None = None,
         direct: str | None = None,
         shards: int = SHARDS,
+        codec: PayloadCodec | None = None,
     ) -> None:
         self.url = url
         self._given = redis
         self.prefix = prefix
         self.shards = shards
+        self.codec = codec
         self.registry = WorkflowRegistry()
         self.client = self.new_client()
         if direct is None and url.startswith("redis+cluster://"):
@@ -107,10 +111,12 @@ class World:
         self._workers: list[WorkerHandle] = []
         self._clients: list[RedflowClient] = []
 
-    def new_client(self, *, app: str | None = None) -> RedflowClient:
+    def new_client(self, *, app: str | None = None, codec: PayloadCodec | None = None) -> RedflowClient:
         """Another client of this world, closed at its end."""
         redis = self._given() if self._given is not None else None
-        client = create_client(url=self.url, redis=redis, prefix=self.prefix, app=app, shards=self.shards)
+        client = create_client(
+            url=self.url, redis=redis, prefix=self.prefix, app=app, shards=self.shards, codec=codec or self.codec
+        )
         if hasattr(self, "_clients"):
             self._clients.append(client)
         return client
@@ -132,6 +138,7 @@ class World:
             registry=self.registry,
             concurrency=10,
             shards=self.shards,
+            codec=self.codec,
         )
 
     async def small_worker(self, concurrency: int = 1) -> WorkerHandle:

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 import orjson
 
-from redflow.errors import PayloadTooLargeError
+from redflow.errors import PayloadKeyMissingError, PayloadTooLargeError
 from redflow.types import JsonValue
 
 MAX_PAYLOAD_BYTES = 4 * 1024 * 1024
@@ -33,6 +33,9 @@ _MIN_INT, _MAX_INT = -(2**63), 2**64 - 1
 _PACK_FROM_BYTES = 4 * 1024
 _PACKED_MARK = b"z"  # no JSON text starts with it
 _PACK_LEVEL = 1
+
+SEALED_MARK = b"rf1:"
+"""How an encrypted payload begins; see redflow.domain.sealing. No JSON text and no compressed payload does."""
 
 _HEAVY = 256
 """Parts of a value that weigh more are not walked again where they come up again."""
@@ -88,9 +91,36 @@ def decode(data: bytes | str) -> JsonValue:
 
     Raises:
         ValueError: it is no JSON.
+        PayloadKeyMissingError: it is encrypted, and whoever reads it has no codec.
     """
-    value: JsonValue = orjson.loads(data)
+    try:
+        value: JsonValue = orjson.loads(data)
+    except ValueError:
+        raise_if_sealed(data)
+        raise
     return value
+
+
+def raise_if_sealed(data: bytes | str) -> None:
+    """Say of what is no JSON that it is an encrypted payload, if it is one.
+
+    Raises:
+        PayloadKeyMissingError
+    """
+    stored = data.encode() if isinstance(data, str) else data
+    if stored.startswith(SEALED_MARK):
+        key_id = sealed_key_id(stored)
+        raise PayloadKeyMissingError(
+            f"a payload is encrypted with key {key_id!r}, and this program has no codec: give it one with that key, "
+            f"create_client(codec=AesGcmCodec(...)) or REDFLOW_CODEC_KEYS_FILE",
+            key_id=key_id,
+        )
+
+
+def sealed_key_id(stored: bytes) -> str:
+    """The id of the key that a payload is encrypted with, as it says itself; "" if it doesn't."""
+    parts = stored.split(b":", 3)
+    return parts[2][:64].decode("ascii", "replace") if len(parts) == 4 else ""
 
 
 def pack(data: bytes) -> bytes:

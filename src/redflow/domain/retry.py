@@ -9,6 +9,8 @@ from redflow.errors import (
     InputValidationError,
     NonRetriableError,
     OutputSerializationError,
+    PayloadDecodeError,
+    PayloadKeyMissingError,
     RateLimitExceededError,
     UnknownWorkflowError,
 )
@@ -32,6 +34,8 @@ _FINAL = (
 
 def is_retryable_error(error: object) -> bool:
     """Whether a failed attempt may be followed by another: true unless the error is of a final class."""
+    if isinstance(error, PayloadDecodeError):
+        return isinstance(error, PayloadKeyMissingError)  # another worker may have the key
     return not isinstance(error, _FINAL)
 
 

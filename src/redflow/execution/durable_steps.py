@@ -137,8 +137,11 @@ class DurableSteps(Steps):
             check_name(event_name, what="event name").strip(),
             check_key(correlation_key, what="correlation_key"),
         )
+        plain_key, key = key, self._durable.correlation_key(key)
         if known is not None and known.payload and known.kind == "event":
             ref = event_ref(known.payload)
+            if ref.correlation_key == plain_key:
+                key = plain_key  # it began to wait when keys were not blinded
             if (ref.event, ref.correlation_key) != (event, key):
                 raise RedflowError(
                     f"step {name!r} changed wait target: it waited for {ref.event!r} with {ref.correlation_key!r}, "

@@ -142,6 +142,10 @@ class DurableJournal(Journal, Protocol):
         """
         ...
 
+    def correlation_key(self, key: str) -> str:
+        """A correlation key as the engine knows it."""
+        ...
+
     async def cancel_child(self, run_id: str, reason: str) -> None:
         """Cancel a run by its stored id, and all below it."""
         ...

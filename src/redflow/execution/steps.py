@@ -23,7 +23,7 @@ from pydantic_core import PydanticSerializationError
 from redflow import telemetry
 from redflow.domain.duration import resolve_delay_ms
 from redflow.domain.names import check_name
-from redflow.domain.payload import decode, encode, pack, unpack
+from redflow.domain.payload import decode, encode, pack, raise_if_sealed, unpack
 from redflow.domain.step import METHODS, STORED_APART, StepKind, StepRecord
 from redflow.errors import (
     CanceledError,
@@ -412,6 +412,7 @@ def _read(text: bytes, facts: FunctionFacts, name: str) -> object:
     try:
         return facts.adapter.validate_json(text)
     except ValidationError as exc:
+        raise_if_sealed(text)
         raise StepTypeError(f"the stored output of step {name!r} no longer fits its type: {exc}") from exc
 
 

@@ -43,7 +43,8 @@ async def test_a_run_that_succeeded(world: World, form: str) -> None:
 
     handle = await world.begin({"in": text})
     assert await handle.result() == {"step": text}
-    assert await is_packed(world, handle.id) is (form == "packed")
+    if world.client.codec is None:  # encrypted texts are longer
+        assert await is_packed(world, handle.id) is (form == "packed")
     later = world.client.make_run_handle(handle.id)
     assert await later.result() == {"step": text}
     assert await later.result(timeout_ms=0) == {"step": text}

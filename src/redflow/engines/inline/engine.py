@@ -12,6 +12,7 @@ from typing import Final
 from redflow.definitions import AnyWorkflow
 from redflow.domain.names import DEFAULT_QUEUE
 from redflow.domain.payload import decode, unpack
+from redflow.domain.sealing import StepSeals, Vault
 from redflow.engines.inline.journal import InlineJournal
 from redflow.engines.inline.results import InlineStepResult
 from redflow.engines.inline.steps import InlineSteps
@@ -45,6 +46,7 @@ async def execute(
     timeout_s: float | None,
     overrides: Mapping[str, object],
     skip_time: bool,
+    vault: Vault | None = None,
 ) -> Ended:
     """Run the handler of a workflow once.
 
@@ -57,11 +59,12 @@ async def execute(
         timeout_s: the longest it may take, seconds; None is no limit.
         overrides: step name -> value, instead of doing the step.
         skip_time: let sleeps pass at once.
+        vault: encrypts and decrypts what would be stored; None: nothing does.
 
     Returns:
         How it ended; a time-out is a builtin TimeoutError in `error`.
     """
-    journal = InlineJournal()
+    journal = InlineJournal(None if vault is None else StepSeals(vault, run_id))
     threads = ThreadPool(_THREADS)
     # The input is not stored: the handler gets `data`.
     queue = definition.options.queue or DEFAULT_QUEUE
@@ -73,7 +76,7 @@ async def execute(
         lambda owner: InlineSteps(owner, journal, overrides, skip_time=skip_time),
         Announcer(),
     )
-    task = asyncio.get_running_loop().create_task(_outcome(running, definition, data), name=f"redflow-{run_id}")
+    task = asyncio.get_running_loop().create_task(_outcome(running, definition, data, vault), name=f"redflow-{run_id}")
     running.task = task
     try:
         done, _ = await asyncio.wait({task}, timeout=timeout_s)
@@ -90,10 +93,16 @@ async def execute(
         threads.close()
 
 
-async def _outcome(attempt: Attempt, definition: AnyWorkflow, data: object) -> tuple[object, BaseException | None]:
+async def _outcome(
+    attempt: Attempt, definition: AnyWorkflow, data: object, vault: Vault | None
+) -> tuple[object, BaseException | None]:
     """The handler's output, or what came of it instead."""
     try:
-        return decode(unpack(await run_handler(attempt, definition, data))), None
+        output = await run_handler(attempt, definition, data)
+        if vault is not None:
+            run_id = attempt.claim.run_id
+            output = vault.open(vault.seal(output, "output", run_id), "output", run_id)
+        return decode(unpack(output)), None
     except KeyboardInterrupt:
         raise
     except BaseException as exc:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from redflow.domain.sealing import StepSeals
 from redflow.domain.step import StepRecord
 from redflow.engines.inline.results import InlineStepResult
 from redflow.types import Durability
@@ -16,11 +17,15 @@ class InlineJournal:
         steps: the newest state of each step, by name.
         outputs: what the handler got from the steps that succeeded, by name.
         errors: what the others failed with, by name.
+
+    Args:
+        seals: encrypts and decrypts the steps; None: nothing does.
     """
 
     sleeps_durably = False
 
-    def __init__(self) -> None:
+    def __init__(self, seals: StepSeals | None = None) -> None:
+        self._seals = seals
         self.steps: dict[str, StepRecord] = {}
         self.outputs: dict[str, object] = {}
         self.errors: dict[str, BaseException] = {}
@@ -35,7 +40,7 @@ class InlineJournal:
 
     async def record(self, step: StepRecord, durability: Durability = Durability.NONE) -> None:
         """Keep a step's state; nothing here survives the process."""
-        self.steps[step.name] = step
+        self.note(step)
 
     async def prepare(self, durability: Durability) -> None:
         """Nothing is asked of memory."""
@@ -44,7 +49,10 @@ class InlineJournal:
         """Nothing is asked of memory."""
 
     def note(self, step: StepRecord) -> None:
-        """Keep a step's state."""
+        """Keep a step's state, encrypted and decrypted as a server would see it."""
+        if self._seals is not None:
+            step.payload = self._seals.sealed(step)
+            self._seals.opened(step)
         self.steps[step.name] = step
 
     async def load(self, step: StepRecord) -> bytes:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from redflow.codec import BlindedKind
 from redflow.domain.run import RunOrder
+from redflow.domain.sealing import Vault
 from redflow.engines.redis.link import Argument
 from redflow.engines.redis.replies import as_int, as_list, as_text
 from redflow.engines.redis.runs import Lease, RunScripts, order_args
@@ -31,6 +35,13 @@ async def admit(scripts: RunScripts, lease: Lease, request: AdmissionRequest) ->
     Raises:
         LeaseLost: somebody else has the run, or Redis can't be reached.
     """
+    if scripts.vault is not None:
+        request = blinded(request, scripts.vault)
+    return await admit_blinded(scripts, lease, request)
+
+
+async def admit_blinded(scripts: RunScripts, lease: Lease, request: AdmissionRequest) -> Admission:
+    """As `admit`, for a request whose keys are what the server is to know."""
     args: list[Argument] = [
         scripts.now,
         lease.run_id,
@@ -54,7 +65,14 @@ async def debounce(scripts: RunScripts, lease: Lease, wanted: ResolvedDebounce) 
     Raises:
         LeaseLost: somebody else has the run, or Redis can't be reached.
     """
-    args = (scripts.now, lease.run_id, lease.fence, lease.token, scripts.retention_ms, *_debounce_args(wanted))
+    args = (
+        scripts.now,
+        lease.run_id,
+        lease.fence,
+        lease.token,
+        scripts.retention_ms,
+        *_debounce_args(wanted, scripts.vault),
+    )
     try:
         return _still_ours(as_text(await scripts.connection.call(DEBOUNCE, scripts.keys.base, args)))
     except ConnectionError as exc:
@@ -69,7 +87,7 @@ async def create_debounced(
     Returns:
         (code, stored run id, whether it is as durable as was asked)
     """
-    args = (scripts.now, client_app or "", *order_args(order), *_debounce_args(wanted))
+    args = (scripts.now, client_app or "", *order_args(order, scripts.vault), *_debounce_args(wanted, scripts.vault))
     if order.durability is Durability.NONE:
         reply, confirmed = await scripts.connection.call(CREATE_DEBOUNCED, scripts.keys.base, args), True
     else:
@@ -78,6 +96,17 @@ async def create_debounced(
         )
     code, run_id = as_list(reply)
     return as_text(code), as_text(run_id), confirmed
+
+
+def blinded(request: AdmissionRequest, vault: Vault) -> AdmissionRequest:
+    """The same request with the keys that the server is told."""
+
+    def budget(given: Budget | None, kind: BlindedKind) -> Budget | None:
+        return None if given is None else replace(given, key=vault.blind(kind, given.key))
+
+    mutex = None if request.mutex is None else vault.blind("mutex", request.mutex)
+    rate, throttle = budget(request.rate, "rate_limit"), budget(request.throttle, "throttle")
+    return AdmissionRequest(request.first, mutex, rate, throttle)
 
 
 def _still_ours(code: str) -> str:
@@ -91,5 +120,6 @@ def _budget_args(budget: Budget | None) -> tuple[Argument, ...]:
     return ("", 0, 0) if budget is None else (budget.key, budget.limit, budget.period_ms)
 
 
-def _debounce_args(wanted: ResolvedDebounce) -> tuple[Argument, ...]:
-    return wanted.key, wanted.period_ms, "" if wanted.timeout_ms is None else wanted.timeout_ms
+def _debounce_args(wanted: ResolvedDebounce, vault: Vault | None) -> tuple[Argument, ...]:
+    key = wanted.key if vault is None else vault.blind("debounce", wanted.key)
+    return key, wanted.period_ms, "" if wanted.timeout_ms is None else wanted.timeout_ms

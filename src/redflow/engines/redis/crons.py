@@ -15,6 +15,7 @@ from redflow.domain.cron import LATENESS_MS, CronTurn, cron_turn, next_fire_ms
 from redflow.domain.options import check_cron_triggers
 from redflow.domain.payload import decode, encode, pack, unpack
 from redflow.domain.run import cron_run_id, public_run_id
+from redflow.domain.sealing import Vault
 from redflow.engines.redis.complaints import Complaints
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
@@ -50,6 +51,7 @@ class Crons:
         keys: of the prefix.
         local_zone: tells the IANA name of this machine's time zone, if it is known.
         now: SERVER_TIME, or a time for tests, ms.
+        vault: encrypts their inputs; None: nothing does.
     """
 
     def __init__(
@@ -58,11 +60,13 @@ class Crons:
         keys: Keys,
         local_zone: Callable[[], str | None] = lambda: None,
         now: str | int = SERVER_TIME,
+        vault: Vault | None = None,
     ) -> None:
         self._connection = connection
         self._keys = keys
         self._local_zone = local_zone
         self.now = now
+        self._vault = vault
 
     @property
     def complaints(self) -> Complaints:
@@ -102,15 +106,22 @@ class Crons:
         now = await self._server_now() if zones else 0
         for trigger, zone in zip(definition.options.cron, zones, strict=True):
             following = next_fire_ms(trigger.expression, zone, after_ms=now)
+            trigger_id, stored = cron_trigger_id(definition.name, trigger), pack(_stored_input(trigger))
             args += (
-                cron_trigger_id(definition.name, trigger),
+                trigger_id,
                 trigger.expression.strip(),
                 zone,
-                pack(_stored_input(trigger)),
+                stored if self._vault is None else self._vault.seal_cron(stored, trigger_id),
                 "" if trigger.id is None else "=" + trigger.id,
                 "" if following is None else following,
             )
         await self._connection.call(SCHEDULE, self._keys.base, args)
+
+    def meta(self, trigger: str, record: dict[bytes, bytes]) -> WorkflowCronMeta:
+        """What users see of a stored trigger."""
+        if self._vault is not None:
+            record[b"i"] = self._vault.open(record[b"i"], "cron", trigger)
+        return cron_meta(record)
 
     def run_id(self, trigger: str, tick_ms: int) -> str:
         """The stored id of the run that a tick starts."""

@@ -16,7 +16,7 @@ from redflow.domain.paging import is_text
 from redflow.domain.payload import encode
 from redflow.domain.schema import contract_of
 from redflow.engines.redis.connection import Connection
-from redflow.engines.redis.crons import Crons, cron_meta, cron_triggers
+from redflow.engines.redis.crons import Crons, cron_triggers
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.link import Argument
 from redflow.engines.redis.replies import as_fields, as_int, as_list, as_text, readable
@@ -161,8 +161,9 @@ class Definitions:
             meta = readable(f"workflow {name}", partial(_meta, name, record))
             if meta is None:
                 continue
-            stored = [crons[trigger] for trigger in cron_triggers(record) if crons[trigger]]
-            read = [readable(f"a cron trigger of workflow {name}", partial(cron_meta, cron)) for cron in stored]
+            stored = [(trigger, crons[trigger]) for trigger in cron_triggers(record) if crons[trigger]]
+            what = f"a cron trigger of workflow {name}"
+            read = [readable(what, partial(self._crons.meta, trigger, cron)) for trigger, cron in stored]
             if shown := [cron for cron in read if cron is not None]:
                 meta["cron"] = shown
             metas.append(meta)

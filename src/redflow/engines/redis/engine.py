@@ -10,6 +10,7 @@ from redflow.definitions import AnyWorkflow
 from redflow.domain.doctor import diagnose
 from redflow.domain.names import near_names
 from redflow.domain.run import RunOrder, public_run_id, stored_run_id
+from redflow.domain.sealing import Vault
 from redflow.engine import Emitted, EventOrder, RunEnd
 from redflow.engines.redis.admission import create_debounced
 from redflow.engines.redis.batch import BATCH_CAP, Batcher
@@ -56,6 +57,7 @@ class RedisEngine:
         retention_ms: how long finished runs are kept.
         local_zone: tells the IANA name of this machine's time zone, if it is known.
         keys: of the one shard of several that this is the engine of; None: the prefix has one.
+        vault: encrypts payloads and blinds keys; None: nothing does.
     """
 
     def __init__(
@@ -65,17 +67,18 @@ class RedisEngine:
         retention_ms: int,
         local_zone: Callable[[], str | None] = lambda: None,
         keys: Keys | None = None,
+        vault: Vault | None = None,
     ) -> None:
         self.connection = connection
         self.keys = keys or Keys.of(prefix)
-        self.scripts = RunScripts(connection, self.keys, retention_ms)
-        self.crons = Crons(connection, self.keys, local_zone)
+        self.scripts = RunScripts(connection, self.keys, retention_ms, vault=vault)
+        self.crons = Crons(connection, self.keys, local_zone, vault=vault)
         self.definitions = Definitions(connection, self.keys, self.crons)
-        self._queries = Queries(connection, self.keys)
-        self.events = Events(connection, self.keys, retention_ms)
-        self._explainer = Explainer(connection, self.keys)
-        self._listing = Listing(connection, self.keys)
-        self._results = Results(connection, self.keys)
+        self._queries = Queries(connection, self.keys, vault)
+        self.events = Events(connection, self.keys, retention_ms, vault)
+        self._explainer = Explainer(connection, self.keys, vault=vault)
+        self._listing = Listing(connection, self.keys, vault)
+        self._results = Results(connection, self.keys, vault)
         self._resets = Resets(connection, self.keys)
         self._creations: dict[tuple[str | None, Durability], Batcher[RunOrder, tuple[str, str, bool]]] = {}
 

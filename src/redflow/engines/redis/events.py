@@ -11,6 +11,7 @@ from typing import Final
 from redflow.domain.paging import LARGEST_PAGE, is_text, page_limit
 from redflow.domain.payload import pack
 from redflow.domain.run import public_run_id, stored_run_id
+from redflow.domain.sealing import Vault
 from redflow.engine import Emitted, EventOrder
 from redflow.engines.redis.complaints import Complaints
 from redflow.engines.redis.connection import Connection
@@ -45,10 +46,11 @@ _STATUSES: Final[tuple[EventFanoutStatus, ...]] = ("pending", "completed", "part
 class Events:
     """The events of one prefix."""
 
-    def __init__(self, connection: Connection, keys: Keys, retention_ms: int) -> None:
+    def __init__(self, connection: Connection, keys: Keys, retention_ms: int, vault: Vault | None = None) -> None:
         self._connection = connection
         self._keys = keys
         self._retention_ms = retention_ms
+        self._vault = vault
 
     async def emit(self, order: EventOrder) -> Emitted:
         """Accept an event and pass over it until its fan-out is complete; what fails, workers carry on."""
@@ -64,12 +66,15 @@ class Events:
     async def accept(self, order: EventOrder) -> Emitted:
         """Record an event and make the first pass over it."""
         ttl_s = max(1, min(order.idempotency_ttl_s, self._retention_ms // 1000))
+        data = pack(order.data)
+        if self._vault is not None:
+            order, data = _sealed(order, data, self._vault)
         args = (
             SERVER_TIME,
             order.event_id,
             "1" if order.explicit else "",
             order.name,
-            pack(order.data),
+            data,
             "" if order.correlation_key is None else "=" + order.correlation_key,
             order.parent_run_id or "",
             order.fingerprint,
@@ -159,9 +164,15 @@ class Events:
             return None
         resumed = sorted(public_run_id(as_text(run)) for run in as_list(replies[1]))
         with reading(f"event {event_id}"):
-            event = event_record(event_id, record, resumed, replies[2])
+            event = event_record(event_id, self._opened(event_id, record), resumed, replies[2])
         await self._follow_merged(event["deliveries"])
         return event
+
+    def _opened(self, event_id: str, record: dict[bytes, bytes]) -> dict[bytes, bytes]:
+        """The record with its data decrypted."""
+        if self._vault is not None and b"d" in record:
+            record[b"d"] = self._vault.open(record[b"d"], "event", event_id, record[b"n"].decode())
+        return record
 
     async def _follow_merged(self, deliveries: Sequence[EventDelivery]) -> None:
         """A delivery whose run a debounce merged into another one names that one."""
@@ -225,3 +236,15 @@ class Events:
         args += [f"eidx:{status}:{name}" for status in statuses for name in names]
         flat = as_list(await self._connection.call(LIST_PAGE, self._keys.base, args))
         return [(as_text(event_id), as_int(ts)) for event_id, ts in zip(flat[::2], flat[1::2], strict=True)]
+
+
+def _sealed(order: EventOrder, data: bytes, vault: Vault) -> tuple[EventOrder, bytes]:
+    """The order with the keys that the server is told, and its data as it is stored."""
+    key, correlation_key = order.idempotency_key, order.correlation_key
+    told = replace(
+        order,
+        fingerprint=vault.blind("fingerprint", order.fingerprint),
+        idempotency_key=None if key is None else vault.blind("idempotency", key),
+        correlation_key=None if correlation_key is None else vault.blind("correlation", correlation_key),
+    )
+    return told, vault.seal_event(data, order.event_id, order.name)

@@ -8,16 +8,26 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from redflow import telemetry
 from redflow.definitions import AnyWorkflow
-from redflow.domain.outcome import Failed, HandedBack, Outcome, Waiting
+from redflow.domain.outcome import Failed, HandedBack, Outcome, Suspended, Waiting
 from redflow.domain.payload import pack
+from redflow.domain.sealing import StepSeals
+from redflow.engines.redis.definitions import event_trigger_id
 from redflow.engines.redis.journal import JournalWriter, RedisJournal, load_big
+from redflow.engines.redis.opening import open_claim
 from redflow.engines.redis.records import claim_of
 from redflow.engines.redis.replies import fault_of
 from redflow.engines.redis.runs import ClaimedRun, Lease, Settlement
-from redflow.errors import ConnectionError, RedflowError, make_error_json
+from redflow.errors import (
+    ConnectionError,
+    PayloadDecodeError,
+    PayloadKeyMissingError,
+    RedflowError,
+    make_error_json,
+)
 from redflow.execution.attempt import UNWIND_S, Announcer, Attempt
 from redflow.execution.durable_steps import DurableSteps
 from redflow.execution.journal import Claim, Interruption, LeaseLost
@@ -25,6 +35,9 @@ from redflow.execution.pipeline import attempt_outcome, interrupted_outcome
 from redflow.execution.threads import ThreadPool
 
 log = logging.getLogger("redflow")
+
+KEY_PAUSE_MS: Final = 15_000
+"""How long a run sleeps that this worker has no key for, so that another may take it, ms."""
 
 
 @dataclass(slots=True)
@@ -142,6 +155,8 @@ class Executor:
                 await self._fetch_big(claim, held.lease.run_id)
             definition = self._find(claim.workflow)
             if definition is not None:
+                if held.journal.seals is not None:
+                    await self._open(held, definition, held.journal.seals)
                 outcome = await attempt_outcome(attempt, definition, held.journal)
             else:
                 outcome = await self._hand_back_unknown(claim)
@@ -150,11 +165,40 @@ class Executor:
         except (LeaseLost, ConnectionError) as exc:
             log.warning("run %s was lost: %s", claim.run_id, exc)
             attempt.interrupt("lost")
+        except PayloadKeyMissingError as exc:
+            outcome = interrupted_outcome(attempt) or self._without_key(held, exc)
+        except PayloadDecodeError as exc:
+            log.error("run %s fails: its record is broken: %s", claim.run_id, exc)
+            outcome = interrupted_outcome(attempt) or Failed(pack(make_error_json(exc).encode()))
         except Exception as exc:
             log.exception("run %s fails: it can't be executed", claim.run_id)
             outcome = interrupted_outcome(attempt) or Failed(pack(make_error_json(exc).encode()))
         if not attempt.settling:  # else abandoned: its outcome was sent while user code went on
             await self._settle(held, outcome)
+
+    async def _open(self, held: Held, definition: AnyWorkflow, seals: StepSeals) -> None:
+        """Decrypt what the claim brought.
+
+        Raises:
+            PayloadDecodeError
+        """
+        scripts = self._writer_of(held.lease.run_id).scripts
+        assert scripts.vault is not None
+        triggers = [event_trigger_id(definition.name, trigger) for trigger in definition.options.event]
+        await open_claim(scripts.vault, held.attempt.claim, scripts, seals, triggers)
+
+    def _without_key(self, held: Held, exc: PayloadKeyMissingError) -> Outcome:
+        """What becomes of a run that this worker has no key for.
+
+        It sleeps, so that another may take it. One whose failure is decided would come back at once, and for ever, so
+        it ends: nobody can say here what its on_failure is to be told.
+        """
+        claim = held.attempt.claim
+        if claim.decided_failure is not None:
+            log.error("run %s fails, and its on_failure is not called: %s", claim.run_id, exc)
+            return Failed(claim.decided_failure)
+        log.error("run %s waits %d s for a worker that has the key: %s", claim.run_id, KEY_PAUSE_MS // 1000, exc)
+        return Suspended(held.journal.now_ms() + KEY_PAUSE_MS)
 
     async def _hand_back_unknown(self, claim: Claim) -> Outcome:
         """The registry has changed: say so, then let a worker that knows the workflow have the run."""

@@ -12,6 +12,7 @@ from redflow.domain.event import event_ref
 from redflow.domain.explain import LiveWorker, OpenStep, RunFacts, explain
 from redflow.domain.payload import decode, unpack
 from redflow.domain.run import public_run_id, stored_run_id
+from redflow.domain.sealing import Vault
 from redflow.domain.step import FIELD_PREFIX, STORED_APART, StepRecord, child_ref, unpack_step
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
@@ -21,6 +22,7 @@ from redflow.engines.redis.records import status_of
 from redflow.engines.redis.replies import as_bytes, as_int, as_list, as_text, readable, reading, time_or_none
 from redflow.engines.redis.runs import SERVER_TIME
 from redflow.engines.redis.scripts import verb
+from redflow.errors import PayloadDecodeError
 from redflow.types import RunExplanation
 
 EXPLAIN = verb("explain_run", args="now, id", item="field (of the record to be read)")
@@ -40,12 +42,16 @@ class Explainer:
         connection: to the server.
         keys: of the prefix.
         now: SERVER_TIME, or a time for tests, ms.
+        vault: decrypts errors; None: nothing does.
     """
 
-    def __init__(self, connection: Connection, keys: Keys, now: str | int = SERVER_TIME) -> None:
+    def __init__(
+        self, connection: Connection, keys: Keys, now: str | int = SERVER_TIME, vault: Vault | None = None
+    ) -> None:
         self._connection = connection
         self._keys = keys
         self.now = now
+        self._vault = vault
 
     async def explain(self, run_id: str) -> RunExplanation | None:
         """Why a run is where it is; None if there is none of that id."""
@@ -110,7 +116,12 @@ class Explainer:
             packed = apart if isinstance(apart, bytes) else b""
         if not packed:
             return ""
-        error = decode(unpack(packed))
+        try:
+            if self._vault is not None:
+                packed = self._vault.open_of_run(packed, "error", stored)
+            error = decode(unpack(packed))
+        except PayloadDecodeError as exc:
+            return str(exc)[:_LONGEST_ERROR]
         if not isinstance(error, dict):
             return str(error)[:_LONGEST_ERROR]
         return f"{error.get('name')}: {error.get('message')}"[:_LONGEST_ERROR]

@@ -6,12 +6,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal
 
 from redflow.domain.event import EventRef
 from redflow.domain.outcome import Canceled, Failed, Retry, Succeeded, Suspended
 from redflow.domain.run import MAX_NESTING, RunOrder, public_run_id
+from redflow.domain.sealing import StepSeals
 from redflow.domain.step import FIELD_PREFIX, ChildRef, StepRecord, pack_header, unpack_step
 from redflow.engine import Emitted, EventOrder
 from redflow.engines.redis import admission
@@ -156,11 +158,12 @@ class RedisJournal:
 
     Attributes:
         under_way: notes that were sent and are not confirmed yet.
+        seals: encrypts and decrypts the steps; None: nothing does.
     """
 
     sleeps_durably = True
 
-    __slots__ = ("_created_at", "_lease", "_note_timer", "_notes", "_writer", "under_way")
+    __slots__ = ("_created_at", "_lease", "_note_timer", "_notes", "_writer", "seals", "under_way")
 
     def __init__(self, writer: JournalWriter, lease: Lease, created_at: int) -> None:
         self._writer = writer
@@ -169,6 +172,8 @@ class RedisJournal:
         self._notes: dict[str, StepRecord] = {}
         self._note_timer: asyncio.TimerHandle | None = None
         self.under_way: set[asyncio.Future[str]] = set()
+        vault = writer.scripts.vault
+        self.seals = None if vault is None else StepSeals(vault, public_run_id(lease.run_id))
 
     def may_begin(self) -> bool:
         """Whether the lease certainly holds, so that new work may begin."""
@@ -244,7 +249,13 @@ class RedisJournal:
 
     async def load(self, step: StepRecord) -> bytes:
         """A payload that is stored apart."""
-        return await load_big(self._writer.scripts, self._lease.run_id, FIELD_PREFIX + step.name)
+        stored = await load_big(self._writer.scripts, self._lease.run_id, FIELD_PREFIX + step.name)
+        return stored if self.seals is None else self.seals.open_content(step, stored)
+
+    def correlation_key(self, key: str) -> str:
+        """A correlation key as the server knows it."""
+        vault = self._writer.scripts.vault
+        return key if vault is None else vault.blind("correlation", key)
 
     async def start_child(self, step: StepRecord, order: RunOrder, generation: int, *, awaited: bool) -> StepRecord:
         """Start a run for a step and write the step, in one trip."""
@@ -324,7 +335,8 @@ class RedisJournal:
         packed = await scripts.connection.read("HGET", scripts.keys.run(self._lease.run_id), field)
         if not isinstance(packed, bytes):
             raise LeaseLost(f"the record of step {step.name!r} is gone")
-        return unpack_step(step.name, packed, self._created_at)
+        found = unpack_step(step.name, packed, self._created_at)
+        return found if self.seals is None else self.seals.opened(found)
 
     async def cancel_child(self, run_id: str, reason: str) -> None:
         """Cancel a run and all below it."""
@@ -343,7 +355,7 @@ class RedisJournal:
     async def decide_failure(self, error_json: bytes) -> Interruption | None:
         """Record that the run fails for good; what came first, if something did: a cancel request, or the time-out."""
         try:
-            answer = await self._writer.scripts.decide_failure(self._lease, error_json)
+            answer = await self._writer.scripts.decide_failure(self._lease, self._sealed("error", error_json))
         except ConnectionError as exc:
             raise LeaseLost(str(exc)) from exc
         if answer not in ("ok", "canceled", "timeout"):
@@ -373,18 +385,24 @@ class RedisJournal:
         kind, payload, due, trace_field, trace = "canceled", b"", None, "", b""
         waits: Sequence[str] = ()
         if isinstance(outcome, Succeeded):
-            kind, payload = "succeeded", outcome.output_json
+            kind, payload = "succeeded", self._sealed("output", outcome.output_json)
         elif isinstance(outcome, Failed):
-            kind, payload = "failed", outcome.error_json
+            kind, payload = "failed", self._sealed("error", outcome.error_json)
         elif isinstance(outcome, Retry):
-            kind, payload, due = "retry", outcome.error_json, outcome.due_at
-            trace_field, trace = f"a:{claim.attempt}", pack_trace(outcome, claim.started_at)
+            kind, payload, due = "retry", self._sealed("error", outcome.error_json), outcome.due_at
+            stored = outcome if self.seals is None else replace(outcome, error_json=payload)
+            trace_field, trace = f"a:{claim.attempt}", pack_trace(stored, claim.started_at, self.seals)
         elif isinstance(outcome, Suspended):
             kind, due = "suspended", outcome.due_at
             waits = [FIELD_PREFIX + name for name in outcome.waits]
         else:
             assert isinstance(outcome, Canceled)
         return Settlement(self._lease, kind, payload, due, trace_field, trace, self._take_notes(), waits, told)
+
+    def _sealed(self, kind: Literal["output", "error"], payload: bytes) -> bytes:
+        """The run's output or error as it is stored."""
+        vault = self._writer.scripts.vault
+        return payload if vault is None else vault.seal_of_run(payload, kind, self._lease.run_id)
 
     def _send(self, write: StepWrite) -> None:
         future = self._writer.records.submit(write)
@@ -411,7 +429,8 @@ class RedisJournal:
         return [self._packed(step) for step in notes.values()]
 
     def _packed(self, step: StepRecord) -> StepWrite:
-        return StepWrite(self._lease, FIELD_PREFIX + step.name, pack_header(step, self._created_at), step.payload)
+        payload = step.payload if self.seals is None else self.seals.sealed(step)
+        return StepWrite(self._lease, FIELD_PREFIX + step.name, pack_header(step, self._created_at), payload)
 
 
 async def load_big(scripts: RunScripts, run_id: str, field: str) -> bytes:

@@ -95,6 +95,10 @@ A run that has ended may have its record packed: payloads (i, o, e, s:, a:, v:) 
 are then not under their names but in the text that fields `0`, `1`, `2` ... hold, 64 bytes each. It has, for each,
 `<bytes of name> <bytes of value> <name><value>`, or `<bytes of name> <bytes of value>@<first byte> <name>` for a value
 that is a part of the text already. See pack_record.lua, and packing.py, which reads both forms.
+
+Payloads may be encrypted: i, o, e, z, what steps and traces hold, d of an event and i of a cron trigger are then
+`rf1:<origin>:<key id>:<base64>` (redflow.domain.sealing), which scripts carry as they are; keys may be blinded, and are
+then 43 characters of base64 wherever a <key> stands. What scripts write by themselves stays plain.
 """
 
 from __future__ import annotations

@@ -12,9 +12,11 @@ import orjson
 from redflow.domain.paging import LARGEST_PAGE, check_list, check_search, page_limit
 from redflow.domain.payload import unpack
 from redflow.domain.run import public_run_id, stored_run_id
+from redflow.domain.sealing import Vault
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.link import Argument, Reply
+from redflow.engines.redis.opening import opened_record
 from redflow.engines.redis.packing import read_fields
 from redflow.engines.redis.records import listed_run
 from redflow.engines.redis.replies import as_int, as_list, as_text, readable
@@ -24,7 +26,7 @@ from redflow.types import ALL_STATUSES, ListedRun, ListRunsParams, SearchRunsPar
 LIST_PAGE = verb("list_page", args="newest_first, cursor_time, cursor_id, limit", item="index")
 
 LISTED_FIELDS: Final = ("w", "q", "s", "c", "a", "m", "e", "d", "t", "f", "p", "pr", "ta")
-_SEARCHED_FIELDS: Final = (*LISTED_FIELDS, "cw", "i", "o")
+_SEARCHED_FIELDS: Final = (*LISTED_FIELDS, "cw", "i", "o", "di")
 _PAYLOAD_FIELDS: Final = ("e", "i", "o")
 _MOST_SCANNED: Final = 10_000
 _MOST_BYTES: Final = 64 * 1024 * 1024
@@ -44,9 +46,10 @@ class Position:
 class Listing:
     """Lists and searches runs of one prefix."""
 
-    def __init__(self, connection: Connection, keys: Keys) -> None:
+    def __init__(self, connection: Connection, keys: Keys, vault: Vault | None = None) -> None:
         self._connection = connection
         self._keys = keys
+        self._vault = vault
 
     async def runs(self, params: ListRunsParams) -> list[ListedRun]:
         """One page; see `RedflowClient.list_runs`."""
@@ -197,7 +200,7 @@ class Listing:
         if apart:
             payloads = as_list(await self._connection.read("HMGET", self._keys.big(run_id), *apart))
             record |= {n.encode(): p for n, p in zip(apart, payloads, strict=True) if isinstance(p, bytes)}
-        return record
+        return record if self._vault is None else opened_record(self._vault, run_id, record, raises=False)
 
 
 def _listed(run_id: str, record: Record) -> ListedRun | None:

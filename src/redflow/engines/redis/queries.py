@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from redflow.domain.event import event_ref
 from redflow.domain.run import stored_run_id
+from redflow.domain.sealing import Vault
 from redflow.domain.step import FIELD_PREFIX, STORED_APART, StepRecord, child_ref, unpack_step
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
+from redflow.engines.redis.opening import opened_record
 from redflow.engines.redis.packing import read_fields, read_record
 from redflow.engines.redis.records import HEADER_FIELDS, attempt_traces, run_state, step_states
 from redflow.engines.redis.replies import as_int, as_list, as_text, reading
@@ -18,9 +20,10 @@ _STEP = FIELD_PREFIX.encode()
 class Queries:
     """What can be asked about runs and workflows under one prefix."""
 
-    def __init__(self, connection: Connection, keys: Keys) -> None:
+    def __init__(self, connection: Connection, keys: Keys, vault: Vault | None = None) -> None:
         self._connection = connection
         self._keys = keys
+        self._vault = vault
 
     async def run(self, run_id: str) -> RunState | None:
         """One run; None if there is none of that id."""
@@ -37,6 +40,8 @@ class Queries:
             if isinstance(moves_on, bytes):
                 record[b"d"] = moves_on
         with reading(f"run {run_id}"):
+            if self._vault is not None:
+                record = opened_record(self._vault, stored, record)
             return run_state(stored, record)
 
     async def steps(self, run_id: str) -> list[StepState]:
@@ -71,7 +76,7 @@ class Queries:
         if b"s" not in record:
             return stored, {}
         await self._fill_in(stored, record, header_only=False)
-        return stored, record
+        return stored, record if self._vault is None else opened_record(self._vault, stored, record)
 
     async def _fill_in(self, stored: str, record: dict[bytes, bytes], *, header_only: bool) -> None:
         apart = [

@@ -15,9 +15,10 @@ from redflow.domain.event import event_ref
 from redflow.domain.outcome import Retry
 from redflow.domain.payload import decode, unpack
 from redflow.domain.run import public_run_id
+from redflow.domain.sealing import StepSeals
 from redflow.domain.step import FIELD_PREFIX, ChildRef, StepRecord, child_ref, pack_header, unpack_step
 from redflow.engines.redis.runs import ClaimedRun
-from redflow.errors import CanceledError, SerializedError, make_error_json
+from redflow.errors import CanceledError, PayloadKeyMissingError, SerializedError, make_error_json
 from redflow.execution.journal import Claim
 from redflow.types import AttemptTrace, JsonData, ListedRun, RunState, RunStatus, StepState, StepTrace
 
@@ -26,7 +27,7 @@ log = logging.getLogger("redflow")
 Record = Mapping[bytes, bytes]
 
 HEADER_FIELDS: Final = (
-    *("w", "q", "s", "a", "m", "c", "t", "f", "d", "b", "cr", "cw", "p", "mi", "tl", "pr", "ta", "i", "o", "e"),
+    *("w", "q", "s", "a", "m", "c", "t", "f", "d", "b", "cr", "cw", "p", "mi", "tl", "pr", "ta", "di", "i", "o", "e"),
 )
 """The fields of `get_run`, in the order they are asked for."""
 
@@ -145,6 +146,8 @@ def _json_or_none(raw: bytes | None, field: str, run_id: str) -> JsonData:
     """A payload of a record; None for one that is broken, which is logged."""
     try:
         return None if raw is None else stored_json(raw)
+    except PayloadKeyMissingError:
+        raise  # nothing is broken: the reader lacks a key
     except ValueError:
         log.error("run %s: its field %s is broken and left out", run_id, field)
         return None
@@ -155,6 +158,8 @@ def _error_or_remark(raw: bytes, run_id: str) -> SerializedError:
     error: SerializedError | None
     try:
         error = stored_error(raw)
+    except PayloadKeyMissingError as exc:
+        return {"name": type(exc).__name__, "message": str(exc), "kind": exc.kind}
     except ValueError:
         error = None
     if isinstance(error, dict):
@@ -276,9 +281,16 @@ def attempt_traces(record: Record, run_id: str) -> list[AttemptTrace]:
     return traces
 
 
-def pack_trace(outcome: Retry, started_at: int) -> bytes:
-    """What is kept of a failed attempt beyond the record: its error, and the steps that the next one overwrites."""
-    steps = [[step.name, pack_header(step, 0), _uncompressed(step).decode()] for step in outcome.steps]
+def pack_trace(outcome: Retry, started_at: int, sealed: StepSeals | None = None) -> bytes:
+    """What is kept of a failed attempt beyond the record: its error, and the steps that the next one overwrites.
+
+    Args:
+        outcome: how it ended, its error encrypted if steps are to be.
+        started_at: epoch ms.
+        sealed: encrypts the steps; None: nothing does.
+    """
+    content = _uncompressed if sealed is None else sealed.sealed
+    steps = [[step.name, pack_header(step, 0), content(step).decode()] for step in outcome.steps]
     return orjson.dumps([started_at, unpack(outcome.error_json).decode(), steps])
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TypeGuard, TypeVar
 
 from redflow.engines.redis.link import Reply
-from redflow.errors import RedflowError
+from redflow.errors import PayloadDecodeError, RedflowError
 
 T = TypeVar("T")
 
@@ -33,9 +33,12 @@ def reading(what: str) -> Iterator[None]:
 
     Raises:
         BrokenRecordError
+        PayloadDecodeError: it isn't the record that is broken, but what is encrypted in it.
     """
     try:
         yield
+    except PayloadDecodeError:
+        raise
     except (ValueError, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError) as exc:
         raise BrokenRecordError(f"the stored record of {what} is broken: {fault_of(exc)}") from exc
 
@@ -45,7 +48,7 @@ def readable(what: str, read: Callable[[], T]) -> T | None:
     try:
         with reading(what):
             return read()
-    except BrokenRecordError as exc:
+    except (BrokenRecordError, PayloadDecodeError) as exc:
         log.error("%s; it is left out", exc)
         return None
 

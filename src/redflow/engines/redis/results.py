@@ -13,6 +13,7 @@ from functools import partial
 from typing import Final
 
 from redflow.domain.run import stored_run_id
+from redflow.domain.sealing import Vault
 from redflow.engine import RunEnd
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
@@ -32,9 +33,10 @@ _REGISTRATION_TTL_S: Final = 300
 class Results:
     """The waits of one client."""
 
-    def __init__(self, connection: Connection, keys: Keys) -> None:
+    def __init__(self, connection: Connection, keys: Keys, vault: Vault | None = None) -> None:
         self._connection = connection
         self._keys = keys
+        self._vault = vault
         self._client = secrets.token_hex(6)
         self._waits: dict[str, set[asyncio.Future[RunEnd | None]]] = {}
         self._signals: Signals | None = None
@@ -131,7 +133,7 @@ class Results:
                 field = "o" if status == b"succeeded" else "e"
                 whole = await connection.read("HGET", keys.big(stored), field)
                 payload = whole if isinstance(whole, bytes) else None
-            end = _run_end(status, payload, reason)
+            end = self._run_end(stored, status, payload, reason)
             end.merged_into = merged.decode() if merged is not None else None
         return end, True
 
@@ -154,10 +156,24 @@ class Results:
             return
         end = None
         if payload != b"@" and status != b"canceled":
-            end = readable(f"run {run_id.decode()}", partial(_run_end, status, payload, None))
+            stored = run_id.decode()
+            end = readable(f"run {stored}", partial(self._run_end, stored, status, payload, None))
         for future in waits:
             if not future.done():
                 future.set_result(end)
+
+    def _run_end(self, stored: str, status: bytes, payload: bytes | None, reason: bytes | None) -> RunEnd:
+        end = RunEnd(status_of(status), cancel_reason=(reason or b"").decode())
+        if payload is None or end.status not in ("succeeded", "failed"):
+            return end
+        failed = end.status == "failed"
+        if self._vault is not None:
+            payload = self._vault.open_of_run(payload, "error" if failed else "output", stored)
+        if failed:
+            end.error = stored_error(payload)
+        else:
+            end.output = stored_json(payload)
+        return end
 
     def _look_again(self) -> None:
         """Notifications may have been missed: every wait reads for itself."""
@@ -172,12 +188,3 @@ class Results:
             waits.discard(future)
             if not waits:
                 del self._waits[stored]
-
-
-def _run_end(status: bytes, payload: bytes | None, reason: bytes | None) -> RunEnd:
-    end = RunEnd(status_of(status), cancel_reason=(reason or b"").decode())
-    if end.status == "succeeded" and payload is not None:
-        end.output = stored_json(payload)
-    elif end.status == "failed" and payload is not None:
-        end.error = stored_error(payload)
-    return end

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from redflow.domain.payload import pack
 from redflow.domain.run import MAX_NESTING, RunOrder
+from redflow.domain.sealing import Vault
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.link import Argument, Reply
@@ -164,17 +165,26 @@ class RunScripts:
         keys: the keys of the prefix.
         retention_ms: how long finished runs are kept.
         now: SERVER_TIME, or a time for tests, ms.
+        vault: encrypts inputs and blinds keys; None: nothing does.
     """
 
-    def __init__(self, connection: Connection, keys: Keys, retention_ms: int, now: str | int = SERVER_TIME) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        keys: Keys,
+        retention_ms: int,
+        now: str | int = SERVER_TIME,
+        vault: Vault | None = None,
+    ) -> None:
         self.connection = connection
         self.keys = keys
         self.retention_ms = retention_ms
         self.now = now
+        self.vault = vault
 
     def on(self, connection: Connection) -> RunScripts:
         """The same scripts over another connection."""
-        return RunScripts(connection, self.keys, self.retention_ms, self.now)
+        return RunScripts(connection, self.keys, self.retention_ms, self.now, self.vault)
 
     def create(self, orders: Sequence[RunOrder], client_app: str | None) -> Awaitable[list[tuple[str, str]]]:
         """Accept runs; per order (code, stored run id), see the script."""
@@ -192,7 +202,7 @@ class RunScripts:
     def _create_args(self, orders: Sequence[RunOrder], client_app: str | None) -> list[Argument]:
         args: list[Argument] = [self.now, client_app or ""]
         for order in orders:
-            args += order_args(order)
+            args += order_args(order, self.vault)
         return args
 
     def claim(
@@ -325,7 +335,7 @@ class RunScripts:
         for start in starts:
             lease, order = start.lease, start.order
             args += (lease.run_id, lease.fence, lease.token, start.field, start.header, start.generation)
-            args += ("1" if start.awaited else "", *order_args(order)[:-1])
+            args += ("1" if start.awaited else "", *order_args(order, self.vault)[:-1])
         return as_pairs(await self.connection.call(START_CHILDREN, self.keys.base, args))
 
     async def purge(self, reference_ms: int | None, limit: int) -> int:
@@ -345,16 +355,20 @@ class RunScripts:
         await self.connection.call(PASS_BELL, self.keys.base, (worker, *queues))
 
 
-def order_args(order: RunOrder) -> tuple[Argument, ...]:
+def order_args(order: RunOrder, vault: Vault | None) -> tuple[Argument, ...]:
     """An order as the scripts take it."""
+    payload, key = pack(order.input_json), order.idempotency_key
+    if vault is not None:
+        payload = vault.seal_input(payload, order.run_id)
+        key = None if key is None else vault.blind("idempotency", key)
     return (
         order.run_id,
         order.workflow,
         "" if order.queue is None else "=" + order.queue,
         "" if order.max_attempts is None else order.max_attempts,
-        pack(order.input_json),
+        payload,
         "" if order.run_at_ms is None else order.run_at_ms,
-        "" if order.idempotency_key is None else "=" + order.idempotency_key,
+        "" if key is None else "=" + key,
         order.idempotency_ttl_s,
         "" if order.priority is None else order.priority,
         "" if order.run_timeout_ms is None else order.run_timeout_ms,

@@ -10,6 +10,7 @@ from dataclasses import replace
 from redflow.definitions import AnyWorkflow
 from redflow.domain.names import near_names
 from redflow.domain.run import RunOrder, stored_run_id
+from redflow.domain.sealing import Vault
 from redflow.domain.shards import on_shard, shard_of_name, shard_of_run
 from redflow.engine import Emitted, EventOrder
 from redflow.engines.redis.connection import Connection
@@ -36,6 +37,7 @@ class ShardedEngine(RedisEngine):
         prefix: of all keys.
         retention_ms: how long finished runs are kept.
         local_zone: tells the IANA name of this machine's time zone, if it is known.
+        vault: encrypts payloads and blinds keys; None: nothing does.
     """
 
     def __init__(
@@ -45,19 +47,20 @@ class ShardedEngine(RedisEngine):
         prefix: str,
         retention_ms: int,
         local_zone: Callable[[], str | None] = lambda: None,
+        vault: Vault | None = None,
     ) -> None:
         count = len(connections)
         places = [(connection, Keys.of(prefix, k, count)) for k, connection in enumerate(connections)]
-        super().__init__(connections[0], prefix, retention_ms, local_zone, places[0][1])
+        super().__init__(connections[0], prefix, retention_ms, local_zone, places[0][1], vault)
         self._record = record
-        self.shards = [RedisEngine(c, prefix, retention_ms, local_zone, keys) for c, keys in places]
+        self.shards = [RedisEngine(c, prefix, retention_ms, local_zone, keys, vault) for c, keys in places]
         """The engine of each shard, for what concerns that one alone."""
         self.outgoing = Outgoing([shard.scripts for shard in self.shards])
         self.definitions = ShardedDefinitions([shard.definitions for shard in self.shards])
-        self.events = ShardedEvents(connections[0], places[0][1], retention_ms, self.outgoing, places)
-        self._listing = ShardedListing([shard._listing for shard in self.shards], places)
-        self._results = ShardedResults(places)
-        self._explainer = ShardedExplainer(places)
+        self.events = ShardedEvents(connections[0], places[0][1], retention_ms, self.outgoing, places, vault)
+        self._listing = ShardedListing([shard._listing for shard in self.shards], places, vault)
+        self._results = ShardedResults(places, vault)
+        self._explainer = ShardedExplainer(places, vault)
 
     def shard_of(self, workflow: str) -> int:
         """Where the runs of a workflow live."""

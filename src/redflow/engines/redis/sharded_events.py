@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from redflow.domain.run import stored_run_id
+from redflow.domain.sealing import Vault
 from redflow.domain.shards import shard_of_run
 from redflow.engine import Emitted, EventOrder
 from redflow.engines.redis.connection import Connection
@@ -35,6 +36,7 @@ class ShardedEvents(Events):
         retention_ms: how long ended events are kept.
         outgoing: what crosses shards.
         places: connection and keys of each shard.
+        vault: encrypts their data and blinds their keys; None: nothing does.
     """
 
     def __init__(
@@ -44,8 +46,9 @@ class ShardedEvents(Events):
         retention_ms: int,
         outgoing: Outgoing,
         places: Sequence[tuple[Connection, Keys]],
+        vault: Vault | None = None,
     ) -> None:
-        super().__init__(connection, keys, retention_ms)
+        super().__init__(connection, keys, retention_ms, vault)
         self._outgoing = outgoing
         self._places = places
 

@@ -10,6 +10,7 @@ import orjson
 
 from redflow.domain.explain import LiveWorker, OpenStep, RunFacts
 from redflow.domain.run import public_run_id, stored_run_id
+from redflow.domain.sealing import Vault
 from redflow.domain.shards import shard_of_name, shard_of_run
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.explaining import Explainer
@@ -24,12 +25,13 @@ class ShardedExplainer(Explainer):
 
     Args:
         places: connection and keys of each shard.
+        vault: decrypts errors; None: nothing does.
     """
 
-    def __init__(self, places: Sequence[Place]) -> None:
-        super().__init__(*places[0])
+    def __init__(self, places: Sequence[Place], vault: Vault | None = None) -> None:
+        super().__init__(*places[0], vault=vault)
         self._places = places
-        self._shards = [Explainer(*place) for place in places]
+        self._shards = [Explainer(*place, vault=vault) for place in places]
 
     async def facts(self, run_id: str) -> RunFacts | None:
         """What there is to know about it; None if there is none of that id."""

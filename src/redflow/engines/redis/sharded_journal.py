@@ -104,7 +104,7 @@ class ShardedJournal(RedisJournal):
             )
         scripts, lease = self._sharded.shards[shard], self._lease
         awaiter = f"{lease.run_id} {field}" if awaited else ""
-        args = (scripts.now, "", awaiter, depth + 1, *order_args(order))
+        args = (scripts.now, "", awaiter, depth + 1, *order_args(order, scripts.vault))
         code, child = map(as_text, as_list(await self._ask(scripts, START_AWAY, args)))
         if code == "unknown_workflow":
             raise UnknownWorkflowError(order.workflow)
@@ -176,6 +176,10 @@ class ShardedJournal(RedisJournal):
         """Let the run pass its gates: the lock of its mutex first, then those of its own shard."""
         if not request.mutex:
             return await super().admit(request)
+        vault = self._sharded.scripts.vault
+        if vault is not None:
+            request = admission.blinded(request, vault)
+        assert request.mutex
         lease, scripts, locks = self._lease, self._sharded.scripts, self._sharded.outgoing.locks
         score = self._created_at if request.first else self.now_ms()
         try:
@@ -193,7 +197,7 @@ class ShardedJournal(RedisJournal):
             await locks.release(lease.run_id, request.mutex, number)
         if answer != "held":
             return Admission(answer, self.now_ms(), 0)
-        return await admission.admit(scripts, lease, request)
+        return await admission.admit_blinded(scripts, lease, request)
 
     # -- what they have in common -------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from redflow.domain.run import stored_run_id
+from redflow.domain.sealing import Vault
 from redflow.domain.shards import shard_of_name, shard_of_run
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
@@ -22,10 +23,13 @@ class ShardedListing(Listing):
     Args:
         shards: the listing of each shard.
         places: connection and keys of each shard.
+        vault: decrypts payloads; None: nothing does.
     """
 
-    def __init__(self, shards: Sequence[Listing], places: Sequence[tuple[Connection, Keys]]) -> None:
-        super().__init__(*places[0])
+    def __init__(
+        self, shards: Sequence[Listing], places: Sequence[tuple[Connection, Keys]], vault: Vault | None = None
+    ) -> None:
+        super().__init__(*places[0], vault)
         self._shards = shards
         self._places = places
 
@@ -80,8 +84,8 @@ class ShardedListing(Listing):
 class ShardedResults(Results):
     """The waits of one client for runs of all shards, told over one subscription."""
 
-    def __init__(self, places: Sequence[tuple[Connection, Keys]]) -> None:
-        super().__init__(*places[0])
+    def __init__(self, places: Sequence[tuple[Connection, Keys]], vault: Vault | None = None) -> None:
+        super().__init__(*places[0], vault)
         self._places = places
 
     def _channels(self) -> list[str]:
