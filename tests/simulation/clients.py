@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from redflow.domain.run import public_run_id, stored_run_id
-from redflow.errors import CanceledError, ConnectionError, RedflowError
+from redflow.errors import CanceledError, ConnectionError, RedflowError, UnknownWorkflowError
 from redflow.errors import TimeoutError as RedflowTimeoutError
 from tests.model.state import TERMINAL
 from tests.simulation.loops import Process
@@ -53,21 +54,26 @@ class SimulatedClient:
 
     async def play(self) -> None:
         """Give all orders, and wait for the answers."""
+        try:
+            await self._play()
+        except Exception as exc:
+            self._sim.broken(f"{self._process.name} gets what no call raises: {exc!r} {traceback.format_exc()}")
+        self.done = True
+
+    async def _play(self) -> None:
         self._client = self._sim.new_client()
         while not await self._asked("list_workflows", lambda: self._client.list_workflows()):
             await asyncio.sleep(0.05)
         for _ in range(self._orders):
             await asyncio.sleep(self._rng.choice([0.0, 0.001, 0.02, 0.3, 1.0]) * self._rng.random())
             await self._rng.choice([self._start] * 5 + [self._cancel, self._look, self._emit, self._result])()
-        if self._waits:
-            await asyncio.wait(self._waits)
-        self.done = True
+        await asyncio.gather(*self._waits)
 
     async def _asked(self, what: str, call: Callable[[], Awaitable[T]]) -> T | None:
         """The answer of a call; None when nobody can know it."""
         try:
             answer = await call()
-        except ConnectionError as exc:
+        except (ConnectionError, UnknownWorkflowError) as exc:
             self._sim.network.note(f"{self._process.name} {what}: {exc}")
             return None
         self._sim.network.note(f"{self._process.name} {what}: answered")

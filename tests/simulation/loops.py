@@ -2,13 +2,14 @@
 
 Within a process callbacks run in the order in which asyncio promises them. Which process goes next, how long each
 message travels and what breaks is drawn from one seed, so a seed is a history. The clock moves only when no process
-has anything left to do: to the next message or the next timer.
+has anything left to do: to the next message or the next timer. A turn of a loop takes a µs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 import random
 from collections import deque
 from collections.abc import Callable
@@ -17,6 +18,9 @@ from typing import Final
 
 T0_MS: Final = 1_700_000_000_000
 """What the clock of the server says when a simulation begins, epoch ms."""
+
+_TURNS: Final = 20_000
+"""So many turns of loops while no time passes are an endless loop."""
 
 
 class Stuck(Exception):
@@ -123,12 +127,11 @@ class NodeLoop(asyncio.BaseEventLoop):
         """When the next timer is due, µs."""
         while self.timers and self.timers[0][2].cancelled():
             heapq.heappop(self.timers)
-        return -int(-self.timers[0][0] * 1e6 // 1) if self.timers else None
+        return _us(self.timers[0][0]) if self.timers else None
 
     def take_due(self) -> None:
         """Timers whose time has come are ready."""
-        now = self.time() + 1e-9
-        while self.timers and self.timers[0][0] <= now:
+        while self.timers and _us(self.timers[0][0]) <= self._world.now_us:
             timer = heapq.heappop(self.timers)[2]
             if not timer.cancelled():
                 self.line.append(timer)
@@ -185,7 +188,7 @@ class World:
         Raises:
             Stuck: it doesn't by then.
         """
-        loops: list[NodeLoop] = []
+        turns = 0
         while True:
             loops = [loop for process in self.processes if process.turns for loop in process.loops if loop.line]
             if loops:
@@ -193,9 +196,15 @@ class World:
                 self.current = loop.process
                 loop.turn()
                 self.current = None
+                self.now_us += 1
+                turns += 1
+                if turns > _TURNS:
+                    raise Stuck(f"{loop.process.name} turns and turns at {self.now_us / 1e6:.3f} s")
+                self._let_come()
                 continue
             if until():
                 return
+            turns = 0
             self._pass_time(latest_us)
 
     def _pass_time(self, latest_us: int) -> None:
@@ -206,11 +215,14 @@ class World:
         if not times or min(times) > latest_us:
             raise Stuck(f"{'nothing is left to happen' if not times else 'not in time'} at {self.now_us / 1e6:.3f} s")
         self.now_us = max(self.now_us, min(times))
-        while self._coming and self._coming[0][0] <= self.now_us:
-            heapq.heappop(self._coming)[2]()
+        self._let_come()
         for loop in live:
             if loop.process.turns:
                 loop.take_due()
+
+    def _let_come(self) -> None:
+        while self._coming and self._coming[0][0] <= self.now_us:
+            heapq.heappop(self._coming)[2]()
 
     def end(self) -> None:
         """Drop everything: nothing of this world ever runs again."""
@@ -225,6 +237,11 @@ class World:
                 loop.timers.clear()
                 loop.close()
         self._coming.clear()
+
+
+def _us(when: float) -> int:
+    """The first µs at which a timer of this time (seconds) is due."""
+    return math.ceil(when * 1e6)
 
 
 def _drop(task: asyncio.Task[object]) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 from redflow import _ids
 from redflow.domain.run import RunIds
-from redflow.engines.redis.loops import leases
+from redflow.engines.redis.loops import leases, registrar
 from tests.simulation.loops import NodeLoop, World
 
 
@@ -73,6 +73,8 @@ def simulated(world: World) -> Iterator[None]:
                 if isinstance(vars(module).get(told), ModuleType):
                     put(module, told, stand_in)
     put(_ids, "_ids", RunIds())
+    put(registrar, "os", SimpleNamespace(getpid=lambda: 1))
+    put(registrar, "platform", SimpleNamespace(node=lambda: "simulated"))
     put(leases.LeaseKeeper, "start", _start_beside)
     log = logging.getLogger("redflow")
     put(log, "disabled", True)
