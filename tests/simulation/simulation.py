@@ -7,6 +7,7 @@ import os
 import random
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
@@ -137,6 +138,8 @@ class Simulation:
                 look()
             except Violation as exc:
                 self.violation = exc
+            except Exception:
+                self.violation = Violation(f"the model has no answer: {traceback.format_exc()}")
 
     def broken(self, text: str) -> None:
         """A promise is broken."""
