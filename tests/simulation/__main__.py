@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 
+from tests.simulation.planted import hunt_all
 from tests.simulation.server import SimulatedServer
 from tests.simulation.simulation import Report, run_seed
 from tests.support.servers import ServerOptions, ServerProcess, selected_kind
@@ -35,15 +36,18 @@ def show(report: Report, lines: int = SHOWN) -> None:
 def main() -> int:
     """The command line; 0 if nothing is wrong."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("command", nargs="?", choices=["play", "planted"], default="play")
     parser.add_argument("--seed", type=int, help="play this one")
     parser.add_argument("--first", type=int, default=None, help="the first of many seeds; else drawn")
     parser.add_argument("--seeds", type=int, default=0, help="how many; 0: until the minutes are over")
     parser.add_argument("--minutes", type=float, default=5.0)
-    parser.add_argument("--only", default="", help="workflows, separated by commas; else drawn by the seed")
+    parser.add_argument("--only", default="", help="workflows, separated by commas; else drawn by the seed. Of planted bugs: a part of the name")
     parser.add_argument("--lines", type=int, default=SHOWN, help="how many events before a violation are shown")
     options = parser.parse_args()
     mix = [name for name in options.only.split(",") if name]
     with ServerProcess(selected_kind(), ServerOptions()) as real:
+        if options.command == "planted":
+            return 1 if hunt_all(real, options.only, _say) else 0
         server = SimulatedServer(str(real.socket_path))
         if options.seed is not None:
             report = run_seed(server, options.seed, mix)

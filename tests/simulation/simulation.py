@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import random
 import sys
@@ -31,6 +32,8 @@ from tests.support.scripts import LEASE_MS, RETENTION_MS
 PREFIX: Final = "simulation"
 _QUIET_US: Final = 600_000_000
 """How long after the last fault everything must be over, virtual µs: far more than all that anything waits for."""
+_CALLS: Final = 20_000
+"""Far more calls than any seed needs."""
 RETENTION_DAYS: Final = str((RETENTION_MS + 0.5) / 86_400_000)
 
 
@@ -113,12 +116,15 @@ class Simulation:
         self._faulting = True
         self.calls = 0
         self._statuses: dict[str, tuple[int, str]] = {}
+        self._ended: dict[tuple[str, str], int] = {}
         self._history: list[tuple[int, str, str]] = []
 
     # -- what is told -------------------------------------------------------------------------------------------
 
     def _applied(self, call: Applied) -> None:
         self.calls += 1
+        if self.calls > _CALLS:
+            self.broken(f"more than {_CALLS} calls: somebody asks without end")
         self._guard(lambda: self.judge.applied(call))
         for run_id, run in self.model.runs.items():
             if run.status != self._statuses.get(run_id, (0, ""))[1]:
@@ -155,6 +161,11 @@ class Simulation:
         written = None if record is None else record[f"s:{step}"]
         if isinstance(written, bytes) and written.split()[1].startswith(b"S"):
             self.broken(f"{process.name} begins step {step!r} of {run}, which is committed")
+        began = self._ended.get((run, "one"))
+        if record is not None and record.workflow == "sleep" and step == "two" and began is not None:
+            nap_ms = json.loads(record["i"])["nap"]  # type: ignore[arg-type]
+            if self.world.now_us - began < nap_ms * 1000 - 1000:
+                self.broken(f"{run} slept less than {nap_ms} ms")
         held = worker._executor.held.get(run) if worker is not None else None
         if held is not None and (record is None or held.lease.fence != record.number("n")):
             self.broken(f"{process.name} begins step {step!r} of {run}, which somebody else has claimed")
@@ -163,6 +174,7 @@ class Simulation:
         """A step's function has returned."""
         assert self.world.current is not None
         self.network.note(f"{self.world.current.name} ends {run} {step}")
+        self._ended.setdefault((run, step), self.world.now_us)
 
     # -- processes ----------------------------------------------------------------------------------------------
 
@@ -309,6 +321,7 @@ def run_seed(server: SimulatedServer, seed: int, mix: Iterable[str] = ()) -> Rep
     violation = ""
     hook = sys.unraisablehook
     sys.unraisablehook = lambda _: None  # what is dropped in the middle of things complains when it is collected
+    gc.disable()  # so that all of this world is young at its end, and quickly found
     try:
         with simulated(simulation.world):
             try:
@@ -319,8 +332,9 @@ def run_seed(server: SimulatedServer, seed: int, mix: Iterable[str] = ()) -> Rep
             simulation.world.end()
             simulation.violation = None  # its traceback holds all of this world
             del simulation
-            gc.collect()
+            gc.collect(0)
     finally:
+        gc.enable()
         sys.unraisablehook = hook
     return report
 
