@@ -41,7 +41,11 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=None, help="the first of many seeds; else drawn")
     parser.add_argument("--seeds", type=int, default=0, help="how many; 0: until the minutes are over")
     parser.add_argument("--minutes", type=float, default=5.0)
-    parser.add_argument("--only", default="", help="workflows, separated by commas; else drawn by the seed. Of planted bugs: a part of the name")
+    parser.add_argument(
+        "--only",
+        default="",
+        help="workflows, with commas; of planted bugs: a part of the name",
+    )
     parser.add_argument("--lines", type=int, default=SHOWN, help="how many events before a violation are shown")
     options = parser.parse_args()
     mix = [name for name in options.only.split(",") if name]

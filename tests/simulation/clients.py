@@ -62,8 +62,8 @@ class SimulatedClient:
 
     async def _play(self) -> None:
         self._client = self._sim.new_client()
-        while not await self._asked("list_workflows", lambda: self._client.list_workflows()):
-            await asyncio.sleep(0.05)
+        while not await self._asked("list_workflows", lambda: self._client.list_workflows()):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)  # nobody tells a client that a workflow was registered
         for _ in range(self._orders):
             await asyncio.sleep(self._rng.choice([0.0, 0.001, 0.02, 0.3, 1.0]) * self._rng.random())
             await self._rng.choice([self._start] * 5 + [self._cancel, self._look, self._emit, self._result])()
@@ -99,9 +99,7 @@ class SimulatedClient:
             at_ms = self._sim.world.now_ms + rng.choice([1, 90, 1_500, 12_000])
             options["run_at"] = datetime.fromtimestamp(at_ms / 1000, UTC)
         order = Order(workflow, given)
-        handle = await self._asked(
-            f"starts {workflow}", lambda: self._client.emit_workflow(workflow, given, **options)
-        )
+        handle = await self._asked(f"starts {workflow}", lambda: self._client.emit_workflow(workflow, given, **options))
         if handle is None:
             return
         order.run = stored_run_id(handle.id)
@@ -138,13 +136,15 @@ class SimulatedClient:
             return
         possible = self._sim.statuses(run, first)
         if state["status"] not in possible:
-            self._sim.broken(f"{self._process.name} sees {run} {state['status']}, which was {sorted(possible)} meanwhile")
+            self._sim.broken(
+                f"{self._process.name} sees {run} {state['status']}, which was {sorted(possible)} meanwhile"
+            )
         if state["status"] in TERMINAL and record.status != state["status"]:
             self._sim.broken(f"{self._process.name} saw {run} end {state['status']}; it is {record.status}")
 
     async def _emit(self) -> None:
         key, number = self._rng.randrange(2), self._rng.randrange(4)
-        options = {"event_id": f"go-{key}-{number}"} if self._rng.random() < 0.5 else {}
+        options: dict[str, Any] = {"event_id": f"go-{key}-{number}"} if self._rng.random() < 0.5 else {}
         await self._asked(
             "emits", lambda: self._client.emit_event("go", {"k": number}, correlation_key=f"k{key}", **options)
         )

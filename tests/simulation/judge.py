@@ -20,7 +20,9 @@ from tests.support.keyspace import Value
 
 _WHOLE_EVERY: Final = 40
 """After so many calls all keys are compared, not only those that were written."""
-PASSED_OVER: Final = frozenset({"count_chores", "subscribe_workflow", "schedule_crons", "due_crons", "pass_bell", "purge_events", "explain_run"})
+PASSED_OVER: Final = frozenset(
+    {"count_chores", "subscribe_workflow", "schedule_crons", "due_crons", "pass_bell", "purge_events", "explain_run"}
+)
 """Scripts that change nothing the model knows."""
 
 

@@ -8,13 +8,16 @@ has anything left to do: to the next message or the next timer. A turn of a loop
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import math
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
-from typing import Final
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
 
 T0_MS: Final = 1_700_000_000_000
 """What the clock of the server says when a simulation begins, epoch ms."""
@@ -72,33 +75,32 @@ class NodeLoop(asyncio.BaseEventLoop):
         self.process = process
         self.line: deque[asyncio.Handle] = deque()
         self.timers: list[tuple[float, int, asyncio.TimerHandle]] = []
-        self.tasks: list[asyncio.Task[object]] = []
+        self.tasks: list[asyncio.Task[Any]] = []
         self._world = process.world
-        self.set_task_factory(self._make_task)
 
-    def _make_task(self, loop: asyncio.AbstractEventLoop, coro: object, **options: object) -> asyncio.Task[object]:
-        task: asyncio.Task[object] = asyncio.Task(coro, loop=loop, **options)  # type: ignore[arg-type]
+    def create_task(self, coro: Coroutine[Any, Any, T] | Generator[Any, None, T], **options: Any) -> asyncio.Task[T]:
+        task = super().create_task(coro, **options)
         self.tasks.append(task)
         return task
 
     def time(self) -> float:
         return self._world.now_us / 1e6
 
-    def call_soon(  # type: ignore[override]
+    def call_soon(
         self, callback: Callable[..., object], *args: object, context: Context | None = None
     ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
         self.line.append(handle)
         return handle
 
-    call_soon_threadsafe = call_soon  # type: ignore[assignment]
+    call_soon_threadsafe = call_soon
 
-    def call_later(  # type: ignore[override]
+    def call_later(
         self, delay: float, callback: Callable[..., object], *args: object, context: Context | None = None
     ) -> asyncio.TimerHandle:
         return self.call_at(self.time() + delay, callback, *args, context=context)
 
-    def call_at(  # type: ignore[override]
+    def call_at(
         self, when: float, callback: Callable[..., object], *args: object, context: Context | None = None
     ) -> asyncio.TimerHandle:
         timer = asyncio.TimerHandle(when, callback, args, self, context)
@@ -108,7 +110,7 @@ class NodeLoop(asyncio.BaseEventLoop):
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         pass
 
-    def call_exception_handler(self, context: dict[str, object]) -> None:  # type: ignore[override]
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
         self._world.complaints.append(f"{self.process.name}: {context.get('message')}: {context.get('exception')!r}")
 
     def turn(self) -> None:
@@ -244,12 +246,10 @@ def _us(when: float) -> int:
     return math.ceil(when * 1e6)
 
 
-def _drop(task: asyncio.Task[object]) -> None:
+def _drop(task: asyncio.Task[Any]) -> None:
     """End the coroutine of a task that never goes on, however hard it tries to clean up."""
     coroutine = task.get_coro()
     for _ in range(8):
-        try:
-            coroutine.close()  # type: ignore[union-attr]
-        except BaseException:
-            continue
-        return
+        with contextlib.suppress(BaseException):
+            coroutine.close()
+            return

@@ -417,7 +417,9 @@ class SimulatedModel(Model):
             parent.fields[step] = f"{header}- {run_id} {generation} {whose} ".encode()
             if child.status in TERMINAL:
                 output = child["o"] if child.status == "succeeded" else child["e"]
-                self._resolve_child(run_id, child.status, output if isinstance(output, bytes) else b"", lease.run_id, step)
+                self._resolve_child(
+                    run_id, child.status, output if isinstance(output, bytes) else b"", lease.run_id, step
+                )
             else:
                 self.awaiters[run_id].add(f"{lease.run_id} {step}")
         else:

@@ -130,7 +130,9 @@ class Network:
 
     def reset_some(self, process: Process) -> None:
         """Reset one connection of a process, or all; what is under way is lost."""
-        standing = [connection for connection in self.connections if connection.stands and connection.process is process]
+        standing = [
+            connection for connection in self.connections if connection.stands and connection.process is process
+        ]
         some = standing if self.world.rng.random() < 0.3 else standing[:1]
         for connection in some:
             self.note(f"{connection.name} is reset")
@@ -195,7 +197,9 @@ class Network:
         self.expire()
         outcome = self.server.run_plain(commands, self.world.now_ms, 0)
         words = [word for command in commands for word in command]
-        return self._done(Applied(commands[0][0].decode().upper(), "", words, outcome, connection.process.name, 0, lost))
+        return self._done(
+            Applied(commands[0][0].decode().upper(), "", words, outcome, connection.process.name, 0, lost)
+        )
 
     def _done(self, applied: Applied) -> Raw:
         self.counts.operations += 1

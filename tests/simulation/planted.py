@@ -56,7 +56,8 @@ def _never_expired(self: leases.LeaseKeeper) -> None:
 
 def _wall_ms(_self: ServerClock) -> int:
     """A worker that takes its own clock for the server's."""
-    return clock.time.time_ns() // 1_000_000
+    milliseconds: int = vars(clock)["time"].time_ns() // 1_000_000
+    return milliseconds
 
 
 PYTHON: Final[dict[str, tuple[str, tuple[tuple[Any, str, object], ...]]]] = {

@@ -12,10 +12,11 @@ from tests.support.keyspace import Value
 from tests.support.scripts import RETENTION_MS
 
 COMPARED: Final = frozenset(
-    (
-        "run idx ready suspects parked line stray due timeouts leases expiry idem mutex mutexline grants throttleline "
-        "throttled kids reached cascade awaiters waiting"
-    ).split()
+    {
+        *("run", "idx", "ready", "suspects", "parked", "line", "stray", "due", "timeouts", "leases", "expiry", "idem"),
+        *("mutex", "mutexline", "grants", "throttleline", "throttled", "kids", "reached", "cascade", "awaiters"),
+        "waiting",
+    }
 )
 """The families of keys that are compared; the others are hints, metadata, or what the engine never decides by."""
 
@@ -77,7 +78,9 @@ _FAMILIES: Final[dict[str, Callable[[SimulatedModel, str], Value | None]]] = {
 
 def render_all(model: SimulatedModel) -> dict[str, Value]:
     """Every compared key that must be there."""
-    names = {f"run:{run_id}" for run_id in model.runs} | {f"idx:{run.status}:{run.workflow}" for run in model.runs.values()}
+    names = {f"run:{run_id}" for run_id in model.runs} | {
+        f"idx:{run.status}:{run.workflow}" for run in model.runs.values()
+    }
     lines: dict[str, list[str]] = defaultdict(list)
     lines["ready"], lines["suspects"], lines["parked"] = list(model.ready), list(model.suspects), list(model.parked)
     lines["line"], lines["stray"] = [member(place) for place in model.lines], [member(p) for p in model.strays]

@@ -101,7 +101,9 @@ class SimulatedServer:
             self.verbs[sha] = script.name
             self._ours[sha] = self._load(simulated(source))
         if not all(fits.values()):
-            raise ValueError(f"planted bugs that no script has a place for: {[b.old for b, fit in fits.items() if not fit]}")
+            raise ValueError(
+                f"planted bugs that no script has a place for: {[b.old for b, fit in fits.items() if not fit]}"
+            )
         self._plain = self._load(simulated(_PLAIN))
         hello = self._ask(b"HELLO")
         assert isinstance(hello, list)
@@ -137,7 +139,7 @@ class SimulatedServer:
         return Outcome(reply, [_change(row) for row in changed], [_words(row) for row in told])
 
     def _ask(self, *command: bytes) -> Raw:
-        self._socket.sendall(hiredis.pack_command(command))
+        self._socket.sendall(pack(command))
         while True:
             reply = self._reader.gets()
             if reply is not False:
@@ -148,6 +150,12 @@ class SimulatedServer:
     def close(self) -> None:
         """Hang up."""
         self._socket.close()
+
+
+def pack(words: Sequence[bytes]) -> bytes:
+    """A command in the Redis protocol."""
+    packed: bytes = hiredis.pack_command(tuple(words))  # type: ignore[arg-type]  # reason: its stub says tuple of one
+    return packed
 
 
 def _change(row: Raw) -> Change:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import os
@@ -115,6 +116,7 @@ class Simulation:
         self._made = 0
         self._faulting = True
         self.calls = 0
+        self._tasks: list[asyncio.Task[None]] = []
         self._statuses: dict[str, tuple[int, str]] = {}
         self._ended: dict[tuple[str, str], int] = {}
         self._history: list[tuple[int, str, str]] = []
@@ -212,14 +214,14 @@ class Simulation:
                 except RedflowError as exc:
                     self.network.note(f"{process.name} could not start: {exc}")
 
-        process.main.create_task(work())
+        self._tasks.append(process.main.create_task(work()))
 
     def start_client(self) -> None:
         """Start a client process that gives its orders."""
         process = self._new_process("client")
         client = SimulatedClient(self, process, self.plan.orders, self.plan.mix)
         self.clients.append(client)
-        process.main.create_task(client.play())
+        self._tasks.append(process.main.create_task(client.play()))
 
     # -- faults -------------------------------------------------------------------------------------------------
 
@@ -254,7 +256,8 @@ class Simulation:
     def _stop_in_order(self, victim: Process) -> None:
         worker = self.workers.get(victim.name)
         if worker is not None:
-            victim.main.create_task(worker.stop(drain=self.world.rng.random() < 0.5))
+            stopping = worker.stop(drain=self.world.rng.random() < 0.5)
+            self._tasks.append(victim.main.create_task(stopping))
         self.world.later(self.world.rng.randrange(1, 2_000_000), self.start_worker)
 
     def _thaw(self, victim: Process) -> None:
@@ -280,7 +283,9 @@ class Simulation:
         for _ in range(plan.faults):
             world.later(world.rng.randrange(100_000, 100_000 + span_us), self.do_harm)
         world.later(100_000, lambda: setattr(self.network, "chances", plan.chances))
-        self._until(lambda: world.now_us > 100_000 + span_us and all(client.done for client in self.clients), "the orders")
+        self._until(
+            lambda: world.now_us > 100_000 + span_us and all(client.done for client in self.clients), "the orders"
+        )
         self.heal()
         self._until(self._is_quiet, "the end of all runs")
         self.judge.compare_all("all is over")

@@ -90,10 +90,10 @@ def test_time_passes_only_when_nobody_has_anything_to_do() -> None:
         await asyncio.sleep(seconds)
         seen.append((seconds, round(asyncio.get_running_loop().time())))
 
-    for seconds in (3_600.0, 60.0):
-        node.main.create_task(sleeper(seconds))
+    tasks = [node.main.create_task(sleeper(seconds)) for seconds in (3_600.0, 60.0)]
     world.run(lambda: len(seen) == 2, 10**12)
     assert seen == [(60.0, 60), (3_600.0, 3_600)]
+    assert all(task.done() for task in tasks)
     world.end()
 
 
@@ -103,7 +103,7 @@ def test_within_a_process_callbacks_keep_their_order_and_between_processes_the_s
         for name in "ab":
             loop = world.new_process(name).main
             for number in range(3):
-                loop.call_soon(lambda loop=loop, text=f"{name}{number}": loop.call_soon(seen.append, text))  # type: ignore[misc]
+                loop.call_soon(lambda loop=loop, text=f"{name}{number}": loop.call_soon(seen.append, text))
         world.run(lambda: True, 10**9)
         world.end()
         return seen

@@ -16,6 +16,9 @@ APP: Final = "sim"
 Body = Callable[[], Awaitable[object]]
 
 
+Handler = Callable[["Workload", Context], Awaitable[object]]
+
+
 class Witness(Protocol):
     """Who is told what handlers do."""
 
@@ -46,7 +49,9 @@ class Workload:
             define_workflow(name, handler=self._bound(handler), registry=registry, **options)
         return registry
 
-    def _bound(self, handler: Callable[[Workload, Context], Awaitable[object]]) -> Callable[[Context], Awaitable[object]]:
+    def _bound(
+        self, handler: Callable[[Workload, Context], Awaitable[object]]
+    ) -> Callable[[Context], Awaitable[object]]:
         async def bound(ctx: Context) -> object:
             return await handler(self, ctx)
 
@@ -141,7 +146,7 @@ async def hook(_ctx: object) -> None:
 
 Options = Mapping[str, Any]
 _KEYED: Final = WorkflowRateLimitOptions(lambda input: f"t{input['key']}", 2, 700)
-WORKFLOWS: Final[Mapping[str, tuple[Callable[[Workload, Context], Awaitable[object]], Options]]] = {
+WORKFLOWS: Final[Mapping[str, tuple[Handler, Options]]] = {
     "plain": (plain, {}),
     "retry": (retry, {"retries": WorkflowRetryPolicy(delay=25)}),
     "backoff": (retry, {}),
