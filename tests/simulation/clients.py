@@ -145,6 +145,9 @@ class SimulatedClient:
     async def _emit(self) -> None:
         key, number = self._rng.randrange(2), self._rng.randrange(4)
         options: dict[str, Any] = {"event_id": f"go-{key}-{number}"} if self._rng.random() < 0.5 else {}
+        if self._rng.random() < 0.3:
+            await self._asked("tells news", lambda: self._client.emit_event("news", {"n": number}))
+            return
         await self._asked(
             "emits", lambda: self._client.emit_event("go", {"k": number}, correlation_key=f"k{key}", **options)
         )

@@ -15,7 +15,7 @@ COMPARED: Final = frozenset(
     {
         *("run", "idx", "ready", "suspects", "parked", "line", "stray", "due", "timeouts", "leases", "expiry", "idem"),
         *("mutex", "mutexline", "grants", "throttleline", "throttled", "kids", "reached", "cascade", "awaiters"),
-        "waiting",
+        *("waiting", "crons"),
     }
 )
 """The families of keys that are compared; the others are hints, metadata, or what the engine never decides by."""
@@ -73,6 +73,7 @@ _FAMILIES: Final[dict[str, Callable[[SimulatedModel, str], Value | None]]] = {
     "cascade": lambda model, _: dict(model.cascade),
     "awaiters": lambda model, rest: set(model.awaiters.get(rest, ())),
     "waiting": lambda model, rest: _floats(model.waiting.get(rest)),
+    "crons": lambda model, _: {k: float(cron.due) for k, cron in model.crons.items() if cron.due is not None},
 }
 
 
@@ -90,5 +91,5 @@ def render_all(model: SimulatedModel) -> dict[str, Value]:
     lines["kids"], lines["reached"], lines["awaiters"] = list(model.kids), list(model.reached), list(model.awaiters)
     lines["waiting"] = list(model.waiting)
     names |= {f"{family}:{rest}" for family, rests in lines.items() for rest in rests}
-    names |= {"due", "timeouts", "leases", "grants", "throttled", "cascade", f"expiry:{RETENTION_MS}"}
+    names |= {"due", "timeouts", "leases", "grants", "throttled", "cascade", "crons", f"expiry:{RETENTION_MS}"}
     return {name: value for name in names if (value := render_key(model, name))}

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, Protocol
 
-from redflow import NonRetriableError, WorkflowRegistry, define_workflow
+from redflow import CronTrigger, EventTrigger, NonRetriableError, WorkflowRegistry, define_workflow
 from redflow.definitions import WorkflowHandlerContext
 from redflow.domain.run import stored_run_id
 from redflow.types import WorkflowRateLimitOptions, WorkflowRetryPolicy
@@ -39,7 +39,7 @@ class Workload:
 
     def __init__(self, witness: Witness, names: Iterable[str]) -> None:
         self._witness = witness
-        self._names = sorted({*names, *(NEEDS[name] for name in names if name in NEEDS)})
+        self._names = sorted({*names, *(other for name in names for other in NEEDS.get(name, ()))})
 
     def registry(self) -> WorkflowRegistry:
         """A registry with all of them: each worker has its own."""
@@ -139,6 +139,18 @@ async def tree(load: Workload, ctx: Context) -> object:
     return await asyncio.gather(*kids)
 
 
+async def announce(load: Workload, ctx: Context) -> object:
+    """Emits an event that two workflows subscribe to."""
+    await load.step(ctx, "one", ctx.input["n"])
+    await ctx.step.emit_event("tell", "news", {"n": ctx.input["n"]})
+    return ctx.input["n"]
+
+
+async def ticks(load: Workload, ctx: Context) -> object:
+    """What cron starts."""
+    return await load.step(ctx, "one", 0)
+
+
 async def hook(_ctx: object) -> None:
     """An on_failure that has nothing to do."""
     await asyncio.sleep(0.001)
@@ -162,10 +174,14 @@ WORKFLOWS: Final[Mapping[str, tuple[Handler, Options]]] = {
     "event": (event, {}),
     "parent": (parent, {}),
     "tree": (tree, {}),
+    "announce": (announce, {}),
+    "sub-a": (single, {"event": EventTrigger("news")}),
+    "sub-b": (single, {"event": EventTrigger("news")}),
+    "ticks": (ticks, {"cron": [CronTrigger("*/2 * * * * *", timezone="UTC", id="each-other-second")]}),
 }
 """By name: the handler, and the options it is defined with."""
-NEEDS: Final = {"parent": "single"}
-"""The workflow whose runs another one starts."""
+NEEDS: Final[Mapping[str, tuple[str, ...]]] = {"parent": ("single",), "announce": ("sub-a", "sub-b")}
+"""The workflows whose runs another one starts."""
 
 
 def output_of(workflow: str, given: Mapping[str, Any]) -> object:
@@ -176,7 +192,7 @@ def output_of(workflow: str, given: Mapping[str, Any]) -> object:
             return [n, [n, "two"], [n, "three"]]
         case "retry" | "backoff" | "sleep" | "mutex" | "gated":
             return [n, n]
-        case "single" | "limited" | "throttled" | "rated":
+        case "single" | "limited" | "throttled" | "rated" | "announce" | "sub-a" | "sub-b":
             return n
         case "parent":
             return [n, [[n, 0], [n, 1]]]
