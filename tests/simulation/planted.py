@@ -60,6 +60,11 @@ def _wall_ms(_self: ServerClock) -> int:
     return milliseconds
 
 
+def _observe_anything(self: ServerClock, server_now: int, _asked_at: float) -> None:
+    """A reply that was long under way sets the clock back."""
+    self._offset_ms = server_now - self.mark() * 1000
+
+
 PYTHON: Final[dict[str, tuple[str, tuple[tuple[Any, str, object], ...]]]] = {
     "a holder goes on after its lease": (
         "plain",
@@ -69,6 +74,7 @@ PYTHON: Final[dict[str, tuple[str, tuple[tuple[Any, str, object], ...]]]] = {
             (leases.LeaseKeeper, "_apply", lambda *_: None),
         ),
     ),
+    "a late reply sets the clock back": ("sleep", ((ServerClock, "observe", _observe_anything),)),
     "a worker takes its own clock for the server's": ("sleep", ((ServerClock, "now_ms", _wall_ms),)),
 }
 """Bugs of the engine's Python: the workflows, and what stands for which function."""

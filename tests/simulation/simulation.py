@@ -33,6 +33,8 @@ from tests.support.scripts import LEASE_MS, RETENTION_MS
 PREFIX: Final = "simulation"
 _QUIET_US: Final = 600_000_000
 """How long after the last fault everything must be over, virtual µs: far more than all that anything waits for."""
+_EARLY_US: Final = 3_000
+"""How much too early a sleep may end: the server tells whole ms, and what tells a worker the time was under way."""
 _CALLS: Final = 20_000
 """Far more calls than any seed needs."""
 RETENTION_DAYS: Final = str((RETENTION_MS + 0.5) / 86_400_000)
@@ -166,7 +168,7 @@ class Simulation:
         began = self._ended.get((run, "one"))
         if record is not None and record.workflow == "sleep" and step == "two" and began is not None:
             nap_ms = json.loads(record["i"])["nap"]  # type: ignore[arg-type]
-            if self.world.now_us - began < nap_ms * 1000 - 1000:
+            if self.world.now_us - began < nap_ms * 1000 - _EARLY_US:
                 self.broken(f"{run} slept less than {nap_ms} ms")
         held = worker._executor.held.get(run) if worker is not None else None
         if held is not None and (record is None or held.lease.fence != record.number("n")):
