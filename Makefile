@@ -19,7 +19,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 REDIS62 := $(VENV)/redis62/redis-server
 REDIS70 := /usr/bin/redis-server
 
-.PHONY: help venv demo demo-r7kit test test-62 test-70 test-70-core test-cluster test-shards test-encrypted test-servers test-floors check audit mutants planted crash-points soak faults-full bench bench-peers acceptance clean
+.PHONY: help venv demo demo-r7kit test test-62 test-70 test-70-core test-cluster test-shards test-encrypted test-servers test-floors check audit mutants planted crash-points soak simulate faults-full bench bench-peers acceptance clean
 .DEFAULT_GOAL := help
 
 help:
@@ -37,6 +37,7 @@ help:
 	@echo "make mutants       plants bugs one at a time and demands that a test fails    (ARGS='--only renew')"
 	@echo "make planted       plants bugs that the chaos tests' checker must find, each under its invariant  (ARGS='--seed 7')"
 	@echo "make crash-points  every Redis round trip of 12 scenarios, cut in three places by three faults; some 20 minutes"
+	@echo "make simulate      seeds of the deterministic simulation, five minutes of them     (SEED=7 for one, MINUTES=60, ARGS=planted)"
 	@echo "make soak          100,000 runs while everything is killed, frozen and cut off; up to 3 hours   (ARGS='--seed 7')"
 	@echo "make faults-full   faults at the size of the goal: a log of a million keys, a million runs in line; half an hour"
 	@echo "make bench         the benchmarks"
@@ -162,6 +163,11 @@ planted: venv
 
 crash-points: venv
 	$(BIN)/python -m tests.chaos crash-points $(ARGS)
+
+SEED ?=
+MINUTES ?= 5
+simulate: venv
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED)) --minutes $(MINUTES) $(ARGS)
 
 soak: venv
 	$(BIN)/python -m tests.chaos soak $(or $(ARGS),--full)

@@ -196,13 +196,13 @@ class Model(State):
         if outcome not in ("retry", "suspended"):
             self.finish(run_id, outcome, item.payload if run["z"] is None else self.decided(run))
             return outcome
-        assert item.due is not None
         if outcome == "retry":
             run.fields["e"] = run.store("e", item.payload)
             run.fields[item.trace_field] = f"{self.now} ".encode() + run.store(item.trace_field, item.trace)
         else:
             run.fields["r"] = 1
-        run.fields["d"] = self.due[run_id] = item.due
+        if item.due is not None:  # else it sleeps until somebody wakes it
+            run.fields["d"] = self.due[run_id] = item.due
         run.drop("x")
         self.leases.pop(run_id, None)
         self.move(run, "scheduled")

@@ -1,6 +1,8 @@
-"""The server's time, told by this process's monotonic clock from the last reply that carried it.
+"""The server's time, told by this process's monotonic clock from the replies that carried it.
 
-Wall clocks of workers may be wrong by hours; nothing here reads one.
+Wall clocks of workers may be wrong by hours; nothing here reads one. A reply tells the time of some moment between its
+question and its arrival. One that was long under way, or is looked at late, would set the clock back, and what sleeps
+by it would wake too early: so an estimate that is possible by a reply stays as it is.
 """
 
 from __future__ import annotations
@@ -9,14 +11,26 @@ import time
 
 
 class ServerClock:
-    """Estimates the server's time; never ahead of it by more than its drift since the last reply."""
+    """Estimates the server's time; behind it by what the quickest reply was under way, ahead by the drift since one."""
 
     def __init__(self) -> None:
         self._offset_ms: float | None = None
 
-    def observe(self, server_now: int) -> None:
-        """A reply that just arrived says what time it is."""
-        self._offset_ms = server_now - time.monotonic() * 1000
+    @staticmethod
+    def mark() -> float:
+        """This moment, for `observe`: taken before the server is asked."""
+        return time.monotonic()
+
+    def observe(self, server_now: int, asked_at: float) -> None:
+        """A reply says what time it was.
+
+        Args:
+            server_now: the time of the server, epoch ms.
+            asked_at: the moment (`mark`) before it was asked.
+        """
+        least = server_now - time.monotonic() * 1000
+        most = server_now + 1 - asked_at * 1000  # the server tells whole ms
+        self._offset_ms = least if self._offset_ms is None else min(max(self._offset_ms, least), most)
 
     @property
     def known(self) -> bool:

@@ -37,9 +37,10 @@ class Site:
     async def know_time(self) -> None:
         """Wait until the time of this shard is known."""
         while not self.clock.known:
+            marked = self.clock.mark()
             try:
                 seconds, micros = as_list(await self.scripts.connection.read("TIME"))
-                self.clock.observe(as_int(seconds) * 1000 + as_int(micros) // 1000)
+                self.clock.observe(as_int(seconds) * 1000 + as_int(micros) // 1000, marked)
             except RedflowError as exc:
                 log.warning("the time of shard %d can't be asked: %s", self.keys.shard, exc)
                 await asyncio.sleep(0.5)

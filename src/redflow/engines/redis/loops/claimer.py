@@ -200,7 +200,7 @@ class Claimer:
             self._in_flight = False
 
     def _take(self, reply: ClaimReply, want: int, sent_at: float) -> None:
-        self._clock.observe(reply.now)
+        self._clock.observe(reply.now, sent_at)
         self._executor.progress += 1  # whoever is answered isn't asleep: the watchdog needn't ask Redis about it
         self._marked_idle = len(reply.runs) < want and not reply.more
         for run in reply.runs:

@@ -22,14 +22,14 @@ async def fire_crons(crons: Crons, clock: ServerClock, due: Deadline) -> None:
     """Sleep until the next tick, fire it unless another worker was first, for ever."""
     while True:
         await due.wait()
-        asked_at = asyncio.get_running_loop().time()
+        asked_at, marked = asyncio.get_running_loop().time(), clock.mark()
         try:
             now, following = await fire_due(crons)
         except RedflowError as exc:
             crons.complaints.tell("firing cron triggers failed: %s", exc)
             await asyncio.sleep(0.5)
             continue
-        clock.observe(now)
+        clock.observe(now, marked)
         due.set(following, asked_at)
 
 

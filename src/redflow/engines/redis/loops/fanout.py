@@ -22,7 +22,7 @@ async def carry_on_fan_outs(events: Events, clock: ServerClock, due: Deadline) -
     """Sleep until the next event falls due, deliver, for ever."""
     while True:
         await due.wait()
-        asked_at = asyncio.get_running_loop().time()
+        asked_at, marked = asyncio.get_running_loop().time(), clock.mark()
         try:
             now, next_due, ids = await events.due(_CHUNK)
             for event_id in ids:
@@ -31,7 +31,7 @@ async def carry_on_fan_outs(events: Events, clock: ServerClock, due: Deadline) -
             events.complaints.tell("the fan-out of events failed: %s", exc)
             await asyncio.sleep(0.5)
             continue
-        clock.observe(now)
+        clock.observe(now, marked)
         due.set(next_due, asked_at)
 
 

@@ -25,7 +25,7 @@ async def promote_due_runs(scripts: RunScripts, clock: ServerClock, due: Deadlin
         try:
             if more:
                 await turns.take()
-            asked_at = asyncio.get_running_loop().time()
+            asked_at, marked = asyncio.get_running_loop().time(), clock.mark()
             now, next_due, promoted = await scripts.promote(_CHUNK)
             timed_out = 0
             if next_due is not None and next_due <= now:  # more than a chunk was due, or a time-out is
@@ -34,7 +34,7 @@ async def promote_due_runs(scripts: RunScripts, clock: ServerClock, due: Deadlin
             scripts.connection.complaints.tell("promoting due runs failed: %s", exc)
             await asyncio.sleep(0.5)
             continue
-        clock.observe(now)
+        clock.observe(now, marked)
         due.set(next_due, asked_at)
         more = next_due is not None and next_due <= now
         if promoted:

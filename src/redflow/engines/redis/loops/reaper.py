@@ -42,7 +42,7 @@ async def recover_dead_runs(
         if slow or scripts.connection.losses != losses:
             losses = scripts.connection.losses
             await asyncio.sleep(lease_ms / 1000)
-        asked_at = asyncio.get_running_loop().time()
+        asked_at, marked = asyncio.get_running_loop().time(), clock.mark()
         not_after = clock.now_ms() + lease_ms // 2 + _CLOCK_ERROR_MS
         try:
             now, next_lease, recovered, poisoned = await scripts.recover(batch, error, not_after)
@@ -51,7 +51,7 @@ async def recover_dead_runs(
             await asyncio.sleep(0.5)
             continue
         slow = now > not_after
-        clock.observe(now)
+        clock.observe(now, marked)
         lease.set(next_lease, asked_at)
         if recovered:
             telemetry.emit(telemetry.RUNS_RECOVERED, count=recovered)

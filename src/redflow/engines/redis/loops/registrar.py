@@ -100,8 +100,9 @@ class Registrar:
         }
         names = [definition.name for definition in self._workflows()]
         args: list[Argument] = [SERVER_TIME, self._worker, self._alive_ms, self._app, orjson.dumps(info), *names]
+        marked = clock.mark()
         now, _epoch = as_list(await scripts.connection.call(REGISTER_WORKER, scripts.keys.base, args))
-        clock.observe(as_int(now))
+        clock.observe(as_int(now), marked)
         return as_int(now)
 
     async def sync(self) -> None:
