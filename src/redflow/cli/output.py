@@ -110,6 +110,10 @@ class WorkerLines:
             f"worker {pid}: all threads hang in steps that were given up; ending, to be started again", "red", err=True
         )
 
+    def worker_drained(self, pid: int) -> None:
+        """A worker process was drained and has ended; it is not replaced."""
+        notice(f"worker {pid} was drained and has ended", err=self._err)
+
     def stopping(self, grace_s: float) -> None:
         """The end has begun."""
         text = f"stopping: runs have {grace_s:g} s to end, the rest is handed back (again: hand back now)"
