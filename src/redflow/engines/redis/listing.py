@@ -109,7 +109,7 @@ class Listing:
             The ids, the cursor of the next page (None: there is none), how many runs were looked at, and whether it
             stopped there at the limits of a search.
         """
-        limit = page_limit(params.limit, largest=LARGEST_PAGE)
+        limit = min(LARGEST_PAGE, page_limit(params.limit))
         found: list[str] = []
         scanned = size = 0
         async for run_id, created, record in self._walk(params, statuses):
