@@ -34,7 +34,7 @@ class RunState(TypedDict):
     `queue` is the scoped name, `attempt` is 0 before the first start, `input` is the stored JSON. `output`
     is present, maybe as None, once the run succeeded. `error` may be present while the run awaits its next
     attempt. `priority` is present unless it is 0; `timeout_at`, once a run
-    with a time-out has started.
+    with a time-out has started; `rerun_of`, in a run that was started as another one run again.
     """
 
     id: str
@@ -54,6 +54,7 @@ class RunState(TypedDict):
     cancel_reason: NotRequired[str]
     parent_run_id: NotRequired[str]
     merged_into: NotRequired[str]
+    rerun_of: NotRequired[str]
     priority: NotRequired[int]
     timeout_at: NotRequired[int]
 
@@ -150,10 +151,11 @@ class SearchRunsResult(TypedDict):
 
 
 RunWaitsFor: TypeAlias = Literal[
-    "nothing", "time", "event", "child", "slot", "mutex", "throttle", "worker", "workflow", "cancel"
+    "nothing", "time", "event", "child", "slot", "mutex", "throttle", "worker", "workflow", "cancel", "paused"
 ]
 """What a run waits for: nothing (it runs, or has ended), a time, an event, a child, a slot of its workflow, a mutex, a
-throttle, a worker, a worker that knows its workflow, or the end of a cancel."""
+throttle, a worker, a worker that knows its workflow, the end of a cancel, or that somebody resumes its queue or its
+workflow."""
 
 
 class RunExplanation(TypedDict):
@@ -176,10 +178,21 @@ class RunExplanation(TypedDict):
 
 
 class RunStats(TypedDict):
-    """How many runs there are, in all and by each of the six statuses."""
+    """How many runs there are, in all and by each of the six statuses.
+
+    `paused` is present while something is paused: the queues (scoped names) and the workflows that are.
+    """
 
     total: int
     by_status: dict[RunStatus, int]
+    paused: NotRequired[PausedNames]
+
+
+class PausedNames(TypedDict):
+    """What is paused, by name."""
+
+    queues: list[str]
+    workflows: list[str]
 
 
 class ReceivedEvent(TypedDict):

@@ -33,6 +33,13 @@ from redflow.errors import CanceledError, RedflowError, TimeoutError
 from redflow.errors import make_error_json as make_error_json
 from redflow.execution.failures import run_failure
 from redflow.handle import RunHandle
+from redflow.operate import (
+    QueueOperations,
+    RunOperations,
+    ScheduleOperations,
+    WorkerOperations,
+    WorkflowOperations,
+)
 from redflow.registry import WorkflowRegistry, get_default_registry
 from redflow.types import (
     TERMINAL_STATUSES,
@@ -139,6 +146,11 @@ class RedflowClient:
         durability: how safe a run or event must be before starting or emitting it returns.
         shards: over how many hash slots the prefix is spread.
         codec: encrypts payloads; None: nothing does.
+        operate: repair and look at many runs: retry, run again, bulk jobs, failure groups, export.
+        queues: their lines; pause and resume.
+        workflows: their counts; pause and resume.
+        schedules: cron triggers with their next times; pause, resume, fire now.
+        workers: who lives and what they serve; drain.
     """
 
     def __init__(
@@ -187,6 +199,11 @@ class RedflowClient:
         else:
             engine = ShardedEngine(self._connections, record, *kept, vault=vault)
         self.engine: Engine = engine
+        self.operate = RunOperations(self)
+        self.queues = QueueOperations(self)
+        self.workflows = WorkflowOperations(self)
+        self.schedules = ScheduleOperations(self)
+        self.workers = WorkerOperations(self)
         self._embedded: EmbeddedUse | None = None
         self._registry: WorkflowRegistry | None = None
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from redflow.definitions import AnyWorkflow
 from redflow.domain.run import RunOrder
+from redflow.engine_operations import Operations
 from redflow.errors import RedflowError, SerializedError
 from redflow.types import (
     AttemptTrace,
@@ -104,6 +105,11 @@ class EventPort(Protocol):
 
 class Engine(EventPort, Protocol):
     """What a client needs of the engine that keeps the state."""
+
+    @property
+    def operations(self) -> Operations | None:
+        """What it has for those who operate it; None if nothing."""
+        ...
 
     async def start_run(self, order: RunOrder, app: str | None, debounce: ResolvedDebounce | None = None) -> str:
         """Accept a run; the public id of it, or of the earlier run that has its idempotency key or its debounce.

@@ -280,6 +280,32 @@ class ShardMismatchError(RedflowError):
     kind = "shard_mismatch"
 
 
+class NotFoundError(RedflowError):
+    """There is no run, queue, workflow, schedule or worker of that name; near names are told."""
+
+    kind = "not_found"
+
+
+class RunStateError(RedflowError):
+    """The run is in a state in which this can't be done to it.
+
+    Attributes:
+        status: the state it is in.
+    """
+
+    kind = "run_state"
+
+    def __init__(self, *args: object, status: str = "") -> None:
+        super().__init__(*args)
+        self.status = status
+
+
+class NotSupportedError(RedflowError):
+    """The engine behind this client can't do that."""
+
+    kind = "not_supported"
+
+
 class PoisonError(RedflowError):
     """The run's worker died several times in a row without a step of progress."""
 
@@ -371,6 +397,9 @@ _CLASS_BY_KIND: Mapping[str, type[RedflowError]] = {
         ConnectionError,
         ServerTooOldError,
         ShardMismatchError,
+        NotFoundError,
+        RunStateError,
+        NotSupportedError,
         PoisonError,
         StepTypeError,
     )

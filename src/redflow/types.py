@@ -8,10 +8,29 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Any, Literal, TypeAlias
 
 from redflow._blocking_api import BlockingStepApi
+from redflow._operation_records import (
+    BulkAction,
+    BulkProgress,
+    DrainEnd,
+    ExportedRun,
+    FailureGroup,
+    FailureGroups,
+    Pause,
+    QueueInfo,
+    QueuePage,
+    RunBucket,
+    RunCount,
+    ScheduleInfo,
+    SchedulePage,
+    WorkerInfo,
+    WorkerPage,
+    WorkflowInfo,
+    WorkflowPage,
+)
 from redflow._records import (
     AttemptStatus,
     AttemptTrace,
@@ -50,14 +69,18 @@ __all__ = [
     "DEFAULT_MAX_ATTEMPTS",
     "IDEMPOTENCY_TTL_SEC",
     "TERMINAL_STATUSES",
+    "UNCHANGED",
     "AttemptStatus",
     "AttemptTrace",
     "BlockingStepApi",
+    "BulkAction",
+    "BulkProgress",
     "CancelSignal",
     "CronTrigger",
     "DefineWorkflowOptions",
     "DoctorFinding",
     "DoctorReport",
+    "DrainEnd",
     "Durability",
     "EmittedEvent",
     "EventDefinition",
@@ -68,6 +91,9 @@ __all__ = [
     "EventSubscriber",
     "EventTrigger",
     "EventWaitInfo",
+    "ExportedRun",
+    "FailureGroup",
+    "FailureGroups",
     "FailureHook",
     "JsonData",
     "JsonValue",
@@ -77,19 +103,26 @@ __all__ = [
     "ListedEvent",
     "ListedRun",
     "OnFailureContext",
+    "Pause",
+    "QueueInfo",
+    "QueuePage",
     "ReceivedEvent",
     "ResolvedDebounce",
     "RetryDelayResolver",
     "RetryDelayTarget",
     "RetryPolicyContext",
     "RetryPolicyRunContext",
+    "RunBucket",
     "RunContext",
+    "RunCount",
     "RunExplanation",
     "RunHandle",
     "RunState",
     "RunStats",
     "RunStatus",
     "RunWaitsFor",
+    "ScheduleInfo",
+    "SchedulePage",
     "SearchRunsParams",
     "SearchRunsResult",
     "ShouldRetryResolver",
@@ -101,12 +134,17 @@ __all__ = [
     "StepStatus",
     "StepTrace",
     "StepWaitForTarget",
+    "Unchanged",
+    "WorkerInfo",
+    "WorkerPage",
     "WorkflowCall",
     "WorkflowCronMeta",
     "WorkflowDebounceOptions",
     "WorkflowEventMeta",
+    "WorkflowInfo",
     "WorkflowLike",
     "WorkflowMeta",
+    "WorkflowPage",
     "WorkflowRateLimitOptions",
     "WorkflowRetryPolicy",
 ]
@@ -135,6 +173,15 @@ class Durability(StrEnum):
     REPLICATED = "replicated"
     FSYNCED = "fsynced"
 
+
+class Unchanged(Enum):
+    """The type of `UNCHANGED`, where None would be a value of its own."""
+
+    UNCHANGED = "unchanged"
+
+
+UNCHANGED = Unchanged.UNCHANGED
+"""Stands for "as it was": the input of a run that is run again, say."""
 
 SortOrder: TypeAlias = Literal["desc", "asc"]
 """Newest first, or oldest first."""
@@ -379,6 +426,7 @@ class SearchRunsParams:
         cursor: where to go on: the last result's `next_cursor`, or a created_at in milliseconds.
         limit: how many at most, 1 to 200.
         sort: newest ("desc") or oldest ("asc") first.
+        error: runs whose error has exactly this name, such as "ValueError".
     """
 
     status: RunStatus | None = None
@@ -391,6 +439,7 @@ class SearchRunsParams:
     cursor: int | str | None = None
     limit: int = 50
     sort: SortOrder = "desc"
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,6 +194,7 @@ class WorkerHandle:
             alive_ms=max(ALIVE_MS, 3 * self._lease_ms),
             elsewhere=tuple if self._spread is None else self._spread.elsewhere,
             carry_on=None if self._spread is None else self._spread.carry_cancels_on,
+            drain=lambda: self.draining,
         )
         self._claimers += claimers_of(self._sites, self._spread, self._make_claimer)
         self._carriers = [] if self._spread is None else carriers_of(self._spread, len(self._sites), self.id)
@@ -386,6 +387,20 @@ class WorkerHandle:
     def exhausted(self) -> bool:
         """Whether all its threads hang in steps that were given up; a supervisor should restart the process."""
         return self._threads.exhausted
+
+    @property
+    def draining(self) -> str:
+        """What an operator told it to do when its last run has ended, "idle" or "stop"; "" while it claims.
+
+        "stop" is for whoever runs the worker: see `drained`. The worker itself claims nothing either way.
+        """
+        told = [claimer.drain for claimer in self._claimers]
+        return next((drain for drain in told if drain), "")
+
+    @property
+    def drained(self) -> bool:
+        """Whether it claims nothing more and holds no run."""
+        return bool(self.draining) and not self._executor.held
 
     async def stop(self, *, drain: bool = False) -> None:
         """Stop claiming, interrupt what runs and hand it back at once, then return.

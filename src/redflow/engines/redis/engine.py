@@ -12,6 +12,7 @@ from redflow.domain.names import near_names
 from redflow.domain.run import RunOrder, public_run_id, stored_run_id
 from redflow.domain.sealing import Vault
 from redflow.engine import Emitted, EventOrder, RunEnd
+from redflow.engine_operations import Operations
 from redflow.engines.redis.admission import create_debounced
 from redflow.engines.redis.batch import BATCH_CAP, Batcher
 from redflow.engines.redis.connection import Connection
@@ -22,6 +23,8 @@ from redflow.engines.redis.events import Events
 from redflow.engines.redis.explaining import Explainer
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.listing import Listing
+from redflow.engines.redis.operations import RedisOperations
+from redflow.engines.redis.operations_base import Place
 from redflow.engines.redis.queries import Queries
 from redflow.engines.redis.results import Results
 from redflow.engines.redis.retention import Resets
@@ -79,6 +82,8 @@ class RedisEngine:
         self._explainer = Explainer(connection, self.keys, vault=vault)
         self._listing = Listing(connection, self.keys, vault)
         self._results = Results(connection, self.keys, vault)
+        place = Place(connection, self.keys, self.scripts, self.crons, self._after_cancels)
+        self.operations: Operations = RedisOperations([place], self._listing, self.definitions)
         self._resets = Resets(connection, self.keys)
         self._creations: dict[tuple[str | None, Durability], Batcher[RunOrder, tuple[str, str, bool]]] = {}
 
@@ -152,6 +157,10 @@ class RedisEngine:
             else:
                 answers.append(public_run_id(run_id) if confirmed else self._not_durable(run_id, durability))
         return answers
+
+    async def _after_cancels(self, cascade: bool) -> None:
+        if cascade:
+            await self.scripts.carry_cancels_on()
 
     async def cancel_run(self, run_id: str, reason: str) -> bool:
         """See `Engine.cancel_run`."""

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from redflow.definitions import AnyWorkflow
 from redflow.domain.names import near_names
@@ -16,6 +17,8 @@ from redflow.engine import Emitted, EventOrder
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.engine import RedisEngine
 from redflow.engines.redis.keys import Keys
+from redflow.engines.redis.operations import RedisOperations
+from redflow.engines.redis.operations_base import Place
 from redflow.engines.redis.outgoing import Outgoing
 from redflow.engines.redis.retention import Resets
 from redflow.engines.redis.shard_record import ShardRecord
@@ -61,6 +64,11 @@ class ShardedEngine(RedisEngine):
         self._listing = ShardedListing([shard._listing for shard in self.shards], places, vault)
         self._results = ShardedResults(places, vault)
         self._explainer = ShardedExplainer(places, vault)
+        operated = [
+            Place(it.connection, it.keys, it.scripts, it.crons, partial(self._after_cancels_at, shard))
+            for shard, it in enumerate(self.shards)
+        ]
+        self.operations = RedisOperations(operated, self._listing, self.definitions)
 
     def shard_of(self, workflow: str) -> int:
         """Where the runs of a workflow live."""
@@ -126,6 +134,11 @@ class ShardedEngine(RedisEngine):
             await self.outgoing.carry_cancels_on(shard_of_run(stored))
         await self.outgoing.try_to_deliver(shard_of_run(stored))
         return answer in ("canceled", "requested")
+
+    async def _after_cancels_at(self, shard: int, cascade: bool) -> None:
+        if cascade:
+            await self.outgoing.carry_cancels_on(shard)
+        await self.outgoing.try_to_deliver(shard)
 
     async def get_run(self, run_id: str) -> RunState | None:
         """See `Engine.get_run`."""
