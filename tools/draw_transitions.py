@@ -34,6 +34,7 @@ LABELS: Mapping[tuple[str, str], str] = {
     ("running", "canceled"): "settle_runs, cancel_run, release_runs, recover_runs, claim_runs, debounce_run (merged)",
     ("running", "scheduled"): "settle_runs (retry, sleep), admit_run (throttle), debounce_run",
     ("running", "queued"): "admit_run (mutex), debounce_run",
+    ("failed", "queued"): "retry_runs (an operator's)",
 }
 TEXT = """\
 # The states of a run
@@ -65,7 +66,7 @@ def draw(transitions: Mapping[str, Set[str]], labels: Mapping[tuple[str, str], s
     lines = ["stateDiagram-v2"]
     for state, following in edges:
         lines.append(f"    {'[*]' if state == NEW else state} --> {following}: {labels[state, following]}")
-    lines += [f"    {state} --> [*]" for state, reached in transitions.items() if not reached]
+    lines += [f"    {state} --> [*]" for state, reached in transitions.items() if not reached or state == "failed"]
     return TEXT.format(diagram="\n".join(lines))
 
 

@@ -375,6 +375,20 @@ class WorkerHandle:
         """Whether all its threads hang in steps that were given up; a supervisor should restart the process."""
         return self._threads.exhausted
 
+    @property
+    def draining(self) -> str:
+        """What an operator told it to do when its last run has ended, "idle" or "stop"; "" while it claims.
+
+        "stop" is for whoever runs the worker: see `drained`. The worker itself claims nothing either way.
+        """
+        told = [claimer.drain for claimer in self._claimers]
+        return next((drain for drain in told if drain), "")
+
+    @property
+    def drained(self) -> bool:
+        """Whether it claims nothing more and holds no run."""
+        return bool(self.draining) and not self._executor.held
+
     async def stop(self, *, drain: bool = False) -> None:
         """Stop claiming, interrupt what runs and hand it back at once, then return.
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from redflow.domain.run import TRANSITIONS
 from redflow.engines.redis.runs import Lease
+from redflow.types import TERMINAL_STATUSES
 from tests.support.scripts import FRONT, STEP
 
 Line = dict[str, float]
@@ -16,7 +17,7 @@ Line = dict[str, float]
 Place = tuple[str, str]
 """A queue and a workflow."""
 APART_BYTES: Final = 32_768
-TERMINAL: Final = frozenset(status for status, following in TRANSITIONS.items() if not following)
+TERMINAL: Final = frozenset(TERMINAL_STATUSES)
 
 
 @dataclass

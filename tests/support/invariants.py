@@ -14,10 +14,11 @@ from redflow.domain.run import NEW, TRANSITIONS
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.queries import Queries
+from redflow.types import TERMINAL_STATUSES
 from tests.support.invariants_admission import admission_faults
 from tests.support.keyspace import Snapshot, family_of, read_snapshot
 
-TERMINAL: Final = frozenset(status for status, following in TRANSITIONS.items() if not following)
+TERMINAL: Final = frozenset(TERMINAL_STATUSES)
 STATUSES: Final = frozenset(TRANSITIONS) - {NEW}
 _NEEDED: Final = ("w", "q", "s", "c", "m", "i")
 _PLACES: Final = ("ready:", "suspects:", "line:", "stray:", "parked:", "mutexline:", "throttleline:")
@@ -141,7 +142,9 @@ class _World:
         yield from _differ("lined", keys.members("lined"), lines)
         yield from _differ("strays", keys.zset("strays"), strays)
         yield from _differ("retentions", keys.members("retentions"), keys.names("expiry:"))
-        yield from _differ("crons", keys.zset("crons"), [t for t in keys.names("cron:") if keys.hash(f"cron:{t}")["n"]])
+        yield from _differ(
+            "crons", keys.zset("crons"), [t for t in keys.names("cron:") if fires(keys.hash(f"cron:{t}"))]
+        )
         told = [t for workflow in keys.names("meta:") for t in keys.hash(f"meta:{workflow}").get("crons", "").split()]
         yield from _differ("cron:", keys.names("cron:"), told)
         for trigger, at in keys.zset("crons").items():
@@ -180,12 +183,17 @@ class _World:
         for (run_id, retention), times in self.expiries.items():
             if run_id not in self.runs:
                 yield f"expiry:{retention}: run {run_id!r} is gone"
-            elif times > 1:
+            elif times > 1 + int(self.runs[run_id].get("rx", "0")):
                 yield f"expiry:{retention}: run {run_id!r} stands there {times} times"
         for retention in self.keys.names("expiry:"):
-            ends = [int(self.runs.get(run_id, {}).get("f", "0")) for run_id in self.keys.members(f"expiry:{retention}")]
+            listed = [run_id for run_id in self.keys.members(f"expiry:{retention}") if not self._was_retried(run_id)]
+            ends = [int(self.runs.get(run_id, {}).get("f", "0")) for run_id in listed]
             if ends != sorted(ends):
                 yield f"expiry:{retention} is not in the order of finishing: {ends}"
+
+    def _was_retried(self, run_id: str) -> bool:
+        """Whether it stands in lists of retentions for ends that were undone."""
+        return int(self.runs.get(run_id, {}).get("rx", "0")) > 0
 
     def _check_concurrency(self) -> Iterator[str]:
         for workflow in self.keys.members("metas"):
@@ -209,8 +217,8 @@ class _World:
         yield from self._check_timeout(run_id, run)
         yield from self._check_apart(run_id, run)
         yield from self._check_packed(run_id, run)
-        lists = sorted(retention for listed, retention in self.expiries if listed == run_id)
-        if len(lists) != (1 if run["s"] in TERMINAL else 0):
+        lists = sorted(retention for listed, retention in self.expiries.elements() if listed == run_id)
+        if len(lists) != (1 if run["s"] in TERMINAL else 0) + int(run.get("rx", "0")):
             yield f"is {run['s']} and stands in the expiry lists {lists}"
 
     def _check_place(self, run_id: str, run: dict[str, str]) -> Iterator[str]:
@@ -299,6 +307,11 @@ class _World:
             mark = value == "@" if field in "ioez" else field.startswith(("s:", "a:")) and value.endswith(" @")
             if mark and field not in apart:
                 yield f"{field} is stored apart, and big:{run_id} lacks it"
+
+
+def fires(cron: Mapping[str, str]) -> bool:
+    """Whether a cron trigger waits for a time."""
+    return bool(cron["n"]) and "pa" not in cron
 
 
 def _split(length: str, rest: str) -> tuple[str, str]:

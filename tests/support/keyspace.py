@@ -126,6 +126,8 @@ FAMILIES: Final = (
     _family(r"lockseq", "string"),
     _family(r"shards", "string"),
     _family(r"turn:(\w+)", "string", expires=True),
+    _family(r"paused", "hash"),
+    _family(r"queues", "zset"),
 )
 """The table of redflow.engines.redis.keys; a test holds the two together."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from redflow.types import RunExplanation, RunStatus, RunWaitsFor
+from redflow.types import Pause, RunExplanation, RunStatus, RunWaitsFor
 
 _MOST_NAMED: Final = 5
 
@@ -86,6 +86,8 @@ class RunFacts:
         known: workflows that live workers know, if none knows this one.
         holders: (public id, workflow) of the runs in its way.
         limit: max_concurrency of the workflow.
+        queue_paused: the pause of its queue.
+        workflow_paused: the pause of its workflow.
     """
 
     run_id: str
@@ -117,6 +119,8 @@ class RunFacts:
     known: Sequence[str] = field(default_factory=tuple)
     holders: Sequence[tuple[str, str]] = field(default_factory=tuple)
     limit: int | None = None
+    queue_paused: Pause | None = None
+    workflow_paused: Pause | None = None
 
 
 def explain(facts: RunFacts) -> RunExplanation:
@@ -219,6 +223,8 @@ def _ready(facts: RunFacts) -> Reason:
     number = f"It is number {facts.position} of {facts.size}"
     if facts.place == "parked":
         return "workflow", f"No worker has registered the workflow {facts.workflow!r} yet; {_known(facts)}.", None
+    if facts.place in ("ready", "suspects", "line", "stray") and (paused := _paused(facts)):
+        return "paused", paused, None
     if facts.place == "mutexline":
         owner = _runs(facts) or "nobody, at this moment"
         return "mutex", f"{number} in line for the mutex {facts.mutex!r}, held by {owner}.", None
@@ -243,6 +249,19 @@ def _ready(facts: RunFacts) -> Reason:
         return "worker", f"{met}; it waits for one that holds no other such run.", None
     able = sum(worker.concurrency for worker in serving if worker.knows)
     return "worker", f"{number} in its queue {facts.queue!r}, waiting for one of the {able} slots of its workers.", None
+
+
+def _paused(facts: RunFacts) -> str:
+    """What of it is paused, in a sentence; "" for nothing."""
+    found = [("queue", facts.queue, facts.queue_paused)]
+    if facts.status != "running":  # one that was interrupted goes on in spite of its workflow's pause
+        found.append(("workflow", facts.workflow, facts.workflow_paused))
+    told: list[str] = []
+    for what, name, pause in found:
+        if pause is not None:
+            why = f" ({pause['reason']})" if "reason" in pause else ""
+            told.append(f"its {what} {name!r} is paused since {_time(pause['since'])}{why}")
+    return f"It is ready, but {' and '.join(told)}." if told else ""
 
 
 def _known(facts: RunFacts) -> str:

@@ -41,6 +41,7 @@ def check_search(params: SearchRunsParams) -> None:
         LimitExceededError: the text is too long.
     """
     texts = {"workflow": params.workflow, "queue": params.queue, "parent_run_id": params.parent_run_id}
+    texts["error"] = params.error
     _check_filters({**texts, "query": params.query}, params.status)
     if params.query is not None and len(params.query) > MAX_QUERY_CHARS:
         raise LimitExceededError(f"query is too long: at most {MAX_QUERY_CHARS} characters, got {len(params.query)}")

@@ -31,13 +31,13 @@ TRANSITIONS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "queued": frozenset({"running", "canceled", "failed", "scheduled"}),
         "running": frozenset({"succeeded", "failed", "canceled", "scheduled", "queued"}),
         "succeeded": frozenset(),
-        "failed": frozenset(),
+        "failed": frozenset({"queued"}),
         "canceled": frozenset(),
     }
 )
 """Which status may follow which. `queued -> failed` is the run whose workflow nobody knows, `scheduled -> failed` one
 that times out while it sleeps, `queued -> scheduled` a debounce that begins anew, `running -> queued` a run that has to
-wait for its mutex, the claim taken back."""
+wait for its mutex, the claim taken back, `failed -> queued` an operator's retry: else it has ended."""
 
 _PREFIX: Final = "run_"
 _SHARD_BITS: Final = 12

@@ -164,7 +164,7 @@ def cron_meta(record: Mapping[bytes, bytes]) -> WorkflowCronMeta:
         meta["input"] = decode(stored)
     if record.get(b"id"):
         meta["id"] = record[b"id"].decode()[1:]
-    if record.get(b"n"):
+    if record.get(b"n") and b"pa" not in record:
         meta["next_run_at"] = int(record[b"n"])
     if b"ft" in record:
         meta["last_run_at"] = int(record[b"ft"])

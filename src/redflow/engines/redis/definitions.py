@@ -134,6 +134,17 @@ class Definitions:
             if answer != b"more":
                 return answer == b"ok"
 
+    async def heads(self) -> list[tuple[str, str, str]]:
+        """(name, app, queue) of the registered workflows; the queue unscoped, the app "unknown" if it is missing."""
+        names = sorted(await self.names())
+        replies = await self._connection.read_many([("HMGET", self._keys.meta(name), "app", "queue") for name in names])
+        found: list[tuple[str, str, str]] = []
+        for name, reply in zip(names, replies, strict=True):
+            app, queue = as_list(reply)
+            if queue is not None:
+                found.append((name, "unknown" if app is None else as_text(app), as_text(queue)))
+        return found
+
     async def names(self) -> list[str]:
         """The registered workflows, in no order."""
         return [as_text(name) for name in as_list(await self._connection.read("SMEMBERS", self._keys.metas))]

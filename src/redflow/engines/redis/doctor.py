@@ -36,7 +36,7 @@ TRIED: Final = (
         "TTL K",
         "PTTL K",
     ),
-    *("HSET K f 1", "HGET K f", "HGETALL K", "HMGET K f", "HEXISTS K f", "HINCRBY K f 1", "HSETNX K g 1"),
+    *("HSET K f 1", "HGET K f", "HGETALL K", "HMGET K f", "HEXISTS K f", "HKEYS K", "HINCRBY K f 1", "HSETNX K g 1"),
     *("HRANDFIELD K", "HDEL K f", "DEL K", "RPUSH K a", "LINDEX K 0", "LPOP K"),
     *("SADD K a", "SCARD K", "SISMEMBER K a", "SMEMBERS K", "SUNION K", "SRANDMEMBER K", "SREM K b", "SPOP K", "DEL K"),
     *(
@@ -49,7 +49,7 @@ TRIED: Final = (
         "ZSCORE K a",
         "ZRANDMEMBER K",
     ),
-    *("ZREM K b", "ZREMRANGEBYSCORE K 5 6", "ZPOPMIN K", "DEL K"),
+    *("ZREM K b", "ZREMRANGEBYSCORE K 5 6", "ZREMRANGEBYRANK K 5 6", "ZPOPMIN K", "DEL K"),
 )
 """Each command of the scripts once, on a key of the doctor's own that is gone when the script ends."""
 

@@ -11,6 +11,7 @@ from redflow.domain.doctor import diagnose
 from redflow.domain.names import near_names
 from redflow.domain.run import RunOrder, public_run_id, stored_run_id
 from redflow.engine import Emitted, EventOrder, RunEnd
+from redflow.engine_operations import Operations
 from redflow.engines.redis.admission import create_debounced
 from redflow.engines.redis.batch import BATCH_CAP, Batcher
 from redflow.engines.redis.connection import Connection
@@ -21,6 +22,8 @@ from redflow.engines.redis.events import Events
 from redflow.engines.redis.explaining import Explainer
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.listing import Listing
+from redflow.engines.redis.operations import RedisOperations
+from redflow.engines.redis.operations_base import Place
 from redflow.engines.redis.queries import Queries
 from redflow.engines.redis.results import Results
 from redflow.engines.redis.retention import Resets
@@ -76,6 +79,8 @@ class RedisEngine:
         self._explainer = Explainer(connection, self.keys)
         self._listing = Listing(connection, self.keys)
         self._results = Results(connection, self.keys)
+        place = Place(connection, self.keys, self.scripts, self.crons, self.scripts.carry_cancels_on)
+        self.operations: Operations = RedisOperations([place], self._listing, self.definitions)
         self._resets = Resets(connection, self.keys)
         self._creations: dict[tuple[str | None, Durability], Batcher[RunOrder, tuple[str, str, bool]]] = {}
 

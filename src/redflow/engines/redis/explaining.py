@@ -17,6 +17,7 @@ from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.link import Reply
 from redflow.engines.redis.packing import PACKED, read_record
+from redflow.engines.redis.pauses import pause_of
 from redflow.engines.redis.records import status_of
 from redflow.engines.redis.replies import as_bytes, as_int, as_list, as_text, readable, reading, time_or_none
 from redflow.engines.redis.runs import SERVER_TIME
@@ -61,7 +62,7 @@ class Explainer:
         reply = await self._connection.call(EXPLAIN, self._keys.base, (self.now, stored, *_FIELDS))
         if reply is None:
             return None
-        now, values, steps, place, workers, known, holders, limit, moves_at = as_list(reply)
+        now, values, steps, place, workers, known, holders, limit, moves_at, paused = as_list(reply)
         record = {name: value for name, value in zip(_FIELDS, as_list(values), strict=True) if isinstance(value, bytes)}
         stands_in, rank, size = as_list(place)
         holder = _HOLDER.match(record.get("k", b"")) if record["s"] == b"running" else None
@@ -98,6 +99,8 @@ class Explainer:
                 for run, workflow in zip(as_list(holders)[::2], as_list(holders)[1::2], strict=True)
             ],
             limit=time_or_none(limit),
+            queue_paused=pause_of(as_list(paused)[0]),
+            workflow_paused=pause_of(as_list(paused)[1]),
         )
 
     async def _error(self, stored: str, record: dict[str, bytes]) -> str:

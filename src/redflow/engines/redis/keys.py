@@ -30,6 +30,8 @@ metas                 set     names of the registered workflows
 worker:<w>, knows:<w> hash    a live worker and its last claim; the workflows it can run; TTL
 workers               zset    live workers by the time they count as dead
 idle:<queue>          set     workers that wait for a bell; TTL
+paused                hash    what is paused: `q:<queue>`, `w:<workflow>`, each `<since ms> <reason>`
+queues                zset    queues that runs were sent to and that no metadata names, by the last time; 10,000
 mutex:<key>           string  run that holds the mutex, or to which it was granted
 mutexline:<key>       zset    runs in line for it, by creation (resumed ones by the time they came back)
 grants                zset    runs that were granted a mutex and have not taken it up, by the time it may pass on
@@ -56,7 +58,8 @@ contract:<name>       string  canonical JSON Schema of an event's data, `-` for 
 eexpiry:<retention>   list    ended events in order of their end, one list per retention (ms)
 eretentions, eseq     set     retentions in use; counter (a string): order of the events
 cron:<trigger>        hash    a cron trigger: w workflow, e expression, z time zone, i input, id of the user, n next,
-                              ft/fr last tick fired and its run, sc/st ticks skipped and the last, mc/mt same of missed
+                              ft/fr last tick fired and its run, sc/st ticks skipped and the last, mc/mt same of missed,
+                              pa `<since ms> <reason>` while it is paused
 crons                 zset    cron triggers by their next time
 durable               string  what is written right before a wait for a replica or the disk; TTL
 doctor                any     what try_commands tries commands on; gone when the script ends
@@ -86,8 +89,10 @@ u parked, pr priority (0), to time-out (ms), ta when that passes, cr/cw/co cance
 parent run id, dp depth below the run that no step started (0), ad last attempt that was admitted (the run has paid
 budget), mk mutex it holds, was granted or stands in line for, tl throttle it stands in line for, tg that granted it,
 dk its debounce, dd the deadline of that, di `<ms> <id>` when its input was handed in and with which run (c and
-itself), mi run it was merged into, `v:<place>` the last event that a wait of this name and key got, `s:<name>` a step
-(redflow.domain.step), `a:<n>` trace of failed attempt n: `<finished ms> <json>`.
+itself), mi run it was merged into, rf run that it is run again, ro/rb/rx of a run that was retried: by which call, its
+attempts before the first retry, entries of it in `expiry` that stand for ends which a retry has undone, `v:<place>` the
+last event that a wait of this name and key got, `s:<name>` a step (redflow.domain.step), `a:<n>` trace of failed
+attempt n: `<finished ms> <json>`.
 Of several shards: og entries of this run on their way, mn number of its place at the lock mk, mg one that was granted
 before the run stood in line, `w:<child>:<step>`, `w:<step>` the end or event that came before its step was written.
 
@@ -187,6 +192,11 @@ class Keys:
     def throttled(self) -> str:
         """Lines of throttles by the time they move on."""
         return f"{self.base}throttled"
+
+    @property
+    def paused(self) -> str:
+        """Paused queues and workflows."""
+        return f"{self.base}paused"
 
     def turn(self, duty: str) -> str:
         """The mark that a worker has just taken a chunk of a mass of work."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -19,7 +19,7 @@ from redflow.engines.redis.packing import read_fields
 from redflow.engines.redis.records import listed_run
 from redflow.engines.redis.replies import as_int, as_list, as_text, readable
 from redflow.engines.redis.scripts import verb
-from redflow.types import ALL_STATUSES, ListedRun, ListRunsParams, SearchRunsParams, SearchRunsResult
+from redflow.types import ALL_STATUSES, ListedRun, ListRunsParams, RunStatus, SearchRunsParams, SearchRunsResult
 
 LIST_PAGE = verb("list_page", args="newest_first, cursor_time, cursor_id, limit", item="index")
 
@@ -55,7 +55,8 @@ class Listing:
         if start is None:
             return []
         newest_first = params.sort != "asc"
-        indexes = await self._indexes(params.status, params.workflow)
+        statuses = ALL_STATUSES if params.status is None else (params.status,)
+        indexes = await self._indexes(statuses, params.workflow)
         listed: list[ListedRun] = []
         left = page_limit(params.limit)
         while left > 0:
@@ -80,7 +81,8 @@ class Listing:
         found: list[ListedRun] = []
         scanned = size = 0
         last = ""
-        async for run_id, created, record in self._walk(params):
+        statuses = ALL_STATUSES if params.status is None else (params.status,)
+        async for run_id, created, record in self._walk(params, statuses):
             if _is_past(created, params):
                 return {"runs": found, "scanned": scanned}
             scanned += 1
@@ -96,7 +98,39 @@ class Listing:
                 return {"runs": found, "scanned": scanned, "next_cursor": public_run_id(last), "truncated": True}
         return {"runs": found, "scanned": scanned}
 
-    async def _walk(self, params: SearchRunsParams) -> AsyncIterator[tuple[str, int, Record]]:
+    async def find(
+        self, params: SearchRunsParams, statuses: Sequence[RunStatus]
+    ) -> tuple[list[str], str | None, int, bool]:
+        """One page of public ids of runs of these statuses that match.
+
+        A run that changes between these statuses while pages are read is found once: its place in the order stays.
+
+        Returns:
+            The ids, the cursor of the next page (None: there is none), how many runs were looked at, and whether it
+            stopped there at the limits of a search.
+        """
+        limit = page_limit(params.limit, largest=LARGEST_PAGE)
+        found: list[str] = []
+        scanned = size = 0
+        async for run_id, created, record in self._walk(params, statuses):
+            if _is_past(created, params):
+                return found, None, scanned, False
+            scanned += 1
+            size += sum(map(len, record.values()))
+            if readable(f"run {run_id}", partial(_fits, run_id, record, params, statuses)):
+                found.append(public_run_id(run_id))
+            truncated = scanned >= _MOST_SCANNED or size >= _MOST_BYTES
+            if len(found) >= limit or truncated:
+                return found, public_run_id(run_id), scanned, truncated
+        return found, None, scanned, False
+
+    def failed(self, params: SearchRunsParams) -> AsyncIterator[tuple[str, int, Record]]:
+        """The failed runs, newest first, with what lists tell of them: (stored id, time of creation, record)."""
+        return self._walk(replace(params, limit=LARGEST_PAGE), ("failed",))
+
+    async def _walk(
+        self, params: SearchRunsParams, statuses: Sequence[RunStatus]
+    ) -> AsyncIterator[tuple[str, int, Record]]:
         newest_first = params.sort != "asc"
         position = await self._position(params.cursor)
         if position is None:
@@ -107,9 +141,8 @@ class Listing:
             async for found in self._walk_over(_after(position, children, newest_first), params):
                 yield found
             return
-        indexes = await self._indexes(params.status, params.workflow)
-        looks_at_records = params.query or params.queue is not None or params.parent_run_id is not None
-        chunk = _CHUNK if looks_at_records else min(page_limit(params.limit), LARGEST_PAGE)
+        indexes = await self._indexes(statuses, params.workflow)
+        chunk = _CHUNK if looks_at_records(params) else min(page_limit(params.limit), LARGEST_PAGE)
         while True:
             entries = await self._page(indexes, position, chunk, newest_first)
             async for found in self._walk_over(entries, params):
@@ -156,8 +189,8 @@ class Listing:
         """When the runs were created; None for one that is gone."""
         return await self._connection.read_many([("HGET", self._keys.run(run_id), "c") for run_id in run_ids])
 
-    async def _indexes(self, status: str | None, workflow: str | None) -> list[tuple[str, str]]:
-        statuses = ALL_STATUSES if status is None else (status,)
+    async def _indexes(self, statuses: Sequence[RunStatus], workflow: str | None) -> list[tuple[str, str]]:
+        """The (status, workflow) indexes that hold runs of these statuses, of one workflow or of all."""
         if workflow is not None:
             return [(one, workflow) for one in statuses]
         names = as_list(await self._connection.read("SMEMBERS", self._keys.workflows))
@@ -198,6 +231,12 @@ class Listing:
             payloads = as_list(await self._connection.read("HMGET", self._keys.big(run_id), *apart))
             record |= {n.encode(): p for n, p in zip(apart, payloads, strict=True) if isinstance(p, bytes)}
         return record
+
+
+def looks_at_records(params: SearchRunsParams) -> bool:
+    """Whether a search has to read records, since no index tells what is asked for."""
+    asked = (params.queue, params.parent_run_id, params.error)
+    return bool(params.query) or any(value is not None for value in asked)
 
 
 def _listed(run_id: str, record: Record) -> ListedRun | None:
@@ -241,6 +280,10 @@ def _is_past(created: int, params: SearchRunsParams) -> bool:
     return params.created_after is not None and created < params.created_after
 
 
+def _fits(run_id: str, record: Record, params: SearchRunsParams, statuses: Sequence[RunStatus]) -> bool:
+    return record[b"s"].decode() in statuses and _matches(run_id, record, params)
+
+
 def _matches(run_id: str, record: Record, params: SearchRunsParams) -> bool:
     if params.status is not None and record[b"s"].decode() != params.status:
         return False
@@ -250,6 +293,8 @@ def _matches(run_id: str, record: Record, params: SearchRunsParams) -> bool:
         return False
     if params.parent_run_id is not None and record.get(b"p", b"").decode() != params.parent_run_id:
         return False
+    if params.error is not None and _error_name(record) != params.error:
+        return False
     if not params.query:
         return True
     wanted = params.query.casefold()
@@ -257,6 +302,12 @@ def _matches(run_id: str, record: Record, params: SearchRunsParams) -> bool:
     if any(wanted in text.casefold() for text in texts):
         return True
     return any(wanted in _text(record[name.encode()]) for name in _PAYLOAD_FIELDS if name.encode() in record)
+
+
+def _error_name(record: Record) -> str | None:
+    error = orjson.loads(unpack(record[b"e"])) if b"e" in record else None
+    name = error.get("name") if isinstance(error, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def _text(stored: bytes) -> str:

@@ -61,7 +61,12 @@ class Queries:
             status: sum(as_int(n) for n in counts[i * len(workflows) : (i + 1) * len(workflows)])
             for i, status in enumerate(ALL_STATUSES)
         }
-        return {"total": sum(by_status.values()), "by_status": by_status}
+        stats: RunStats = {"total": sum(by_status.values()), "by_status": by_status}
+        paused = [as_text(what) for what in as_list(await self._connection.read("HKEYS", self._keys.paused))]
+        if paused:
+            queues, workflows = ([what[2:] for what in paused if what.startswith(kind)] for kind in ("q:", "w:"))
+            stats["paused"] = {"queues": sorted(queues), "workflows": sorted(workflows)}
+        return stats
 
     async def _whole(self, run_id: str) -> tuple[str, dict[bytes, bytes]]:
         stored = stored_run_id(run_id)
@@ -74,17 +79,27 @@ class Queries:
         return stored, record
 
     async def _fill_in(self, stored: str, record: dict[bytes, bytes], *, header_only: bool) -> None:
-        apart = [
-            field
-            for field, value in record.items()
-            if value.endswith(b"@") and (value == b"@" or (not header_only and _is_apart(field, value)))
-        ]
+        apart = apart_fields(record, header_only=header_only)
         if not apart:
             return
         payloads = as_list(await self._connection.read("HMGET", self._keys.big(stored), *apart))
         for field, payload in zip(apart, payloads, strict=True):
             if isinstance(payload, bytes):
                 record[field] = record[field][:-1] + payload
+
+
+def apart_fields(record: dict[bytes, bytes], *, header_only: bool = False) -> list[bytes]:
+    """The fields of a record whose payloads are stored apart.
+
+    Args:
+        record: of a run.
+        header_only: it has no steps and no traces.
+    """
+    return [
+        field
+        for field, value in record.items()
+        if value.endswith(b"@") and (value == b"@" or (not header_only and _is_apart(field, value)))
+    ]
 
 
 def _content(step: StepRecord) -> bytes:

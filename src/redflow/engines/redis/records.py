@@ -26,7 +26,7 @@ log = logging.getLogger("redflow")
 Record = Mapping[bytes, bytes]
 
 HEADER_FIELDS: Final = (
-    *("w", "q", "s", "a", "m", "c", "t", "f", "d", "b", "cr", "cw", "p", "mi", "tl", "pr", "ta", "i", "o", "e"),
+    *("w", "q", "s", "a", "m", "c", "t", "f", "d", "b", "cr", "cw", "p", "mi", "rf", "tl", "pr", "ta", "i", "o", "e"),
 )
 """The fields of `get_run`, in the order they are asked for."""
 
@@ -171,6 +171,7 @@ class _Details(TypedDict):
     cancel_requested_at: NotRequired[int]
     cancel_reason: NotRequired[str]
     merged_into: NotRequired[str]
+    rerun_of: NotRequired[str]
 
 
 def run_state(run_id: str, record: Record) -> RunState:
@@ -184,6 +185,8 @@ def run_state(run_id: str, record: Record) -> RunState:
         more["cancel_reason"] = text_of(record, b"cw")
     if b"mi" in record:
         more["merged_into"] = text_of(record, b"mi")
+    if b"rf" in record:
+        more["rerun_of"] = text_of(record, b"rf")
     return {**listed_run(run_id, record), **more}
 
 

@@ -104,6 +104,8 @@ class ClaimReply:
     next_lease: int | None
     more: bool
     runs: list[ClaimedRun]
+    drain: str = ""
+    """What a worker that shall claim nothing more is to do in the end: idle or stop."""
 
 
 @dataclass(slots=True)
@@ -367,9 +369,9 @@ async def _claim(reply: Awaitable[Reply], token: str) -> ClaimReply | None:
     if not isinstance(answer, list):
         return None
     now, due, lease, more, *runs = answer
-    return ClaimReply(
-        as_int(now), time_or_none(due), time_or_none(lease), more == 1, [_claimed(run, token) for run in runs]
-    )
+    drain = more.decode() if isinstance(more, bytes) else ""
+    claimed = [_claimed(run, token) for run in runs]
+    return ClaimReply(as_int(now), time_or_none(due), time_or_none(lease), more == 1, claimed, drain)
 
 
 async def _created(reply: Awaitable[Reply]) -> list[tuple[str, str]]:

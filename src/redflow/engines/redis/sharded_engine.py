@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from redflow.definitions import AnyWorkflow
 from redflow.domain.names import near_names
@@ -15,6 +16,8 @@ from redflow.engine import Emitted, EventOrder
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.engine import RedisEngine
 from redflow.engines.redis.keys import Keys
+from redflow.engines.redis.operations import RedisOperations
+from redflow.engines.redis.operations_base import Place
 from redflow.engines.redis.outgoing import Outgoing
 from redflow.engines.redis.retention import Resets
 from redflow.engines.redis.shard_record import ShardRecord
@@ -58,6 +61,11 @@ class ShardedEngine(RedisEngine):
         self._listing = ShardedListing([shard._listing for shard in self.shards], places)
         self._results = ShardedResults(places)
         self._explainer = ShardedExplainer(places)
+        operated = [
+            Place(it.connection, it.keys, it.scripts, it.crons, partial(self.outgoing.carry_cancels_on, shard))
+            for shard, it in enumerate(self.shards)
+        ]
+        self.operations = RedisOperations(operated, self._listing, self.definitions)
 
     def shard_of(self, workflow: str) -> int:
         """Where the runs of a workflow live."""

@@ -13,7 +13,7 @@ from redflow.engines.redis.link import Reply
 from redflow.engines.redis.listing import Listing, Position, Record
 from redflow.engines.redis.replies import as_list, as_text
 from redflow.engines.redis.results import Results
-from redflow.types import ALL_STATUSES, RunStats
+from redflow.types import ALL_STATUSES, RunStats, RunStatus
 
 
 class ShardedListing(Listing):
@@ -29,11 +29,10 @@ class ShardedListing(Listing):
         self._shards = shards
         self._places = places
 
-    async def _indexes(self, status: str | None, workflow: str | None) -> list[tuple[str, str]]:
+    async def _indexes(self, statuses: Sequence[RunStatus], workflow: str | None) -> list[tuple[str, str]]:
         if workflow is not None:
-            return await super()._indexes(status, workflow)
+            return await super()._indexes(statuses, workflow)
         names = await asyncio.gather(*(c.read("SMEMBERS", keys.workflows) for c, keys in self._places))
-        statuses = ALL_STATUSES if status is None else (status,)
         return [(one, as_text(name)) for one in statuses for some in names for name in as_list(some)]
 
     async def _position(self, cursor: int | str | None) -> Position | None:
@@ -95,4 +94,11 @@ class ShardedResults(Results):
 def sum_of(stats: Sequence[RunStats]) -> RunStats:
     """The counts of all shards together."""
     by_status = {status: sum(one["by_status"][status] for one in stats) for status in ALL_STATUSES}
-    return {"total": sum(by_status.values()), "by_status": by_status}
+    total: RunStats = {"total": sum(by_status.values()), "by_status": by_status}
+    paused = [one["paused"] for one in stats if "paused" in one]
+    if paused:
+        total["paused"] = {
+            "queues": sorted({name for one in paused for name in one["queues"]}),
+            "workflows": sorted({name for one in paused for name in one["workflows"]}),
+        }
+    return total

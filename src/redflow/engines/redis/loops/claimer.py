@@ -87,6 +87,8 @@ class Claimer:
         self._saw_more = False
         self._taken: list[ClaimedRun] = []
         """Claimed and about to be started."""
+        self.drain = ""
+        """What this worker, which shall claim nothing more, is to do in the end: idle or stop; "" while it claims."""
         share = concurrency // _SHARE
         self._least, self._most = max(1, share), min(_CLAIM_CAP, max(PART, share))
 
@@ -201,8 +203,11 @@ class Claimer:
 
     def _take(self, reply: ClaimReply, want: int, sent_at: float) -> None:
         self._clock.observe(reply.now)
+        if reply.drain != self.drain:
+            log.info("worker %s %s", self._worker, "claims nothing more" if reply.drain else "claims again")
+            self.drain = reply.drain
         self._executor.progress += 1  # whoever is answered isn't asleep: the watchdog needn't ask Redis about it
-        self._marked_idle = len(reply.runs) < want and not reply.more
+        self._marked_idle = len(reply.runs) < want and not reply.more and not reply.drain
         for run in reply.runs:
             run.lease.good_until = sent_at + self._lease_ms / 1000
         self._taken = reply.runs

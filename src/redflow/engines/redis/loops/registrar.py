@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 from collections.abc import Awaitable, Callable, Sequence
+from importlib.metadata import version
 from typing import Final
 
 import orjson
@@ -97,6 +98,8 @@ class Registrar:
             "concurrency": self._concurrency,
             "host": platform.node(),
             "pid": os.getpid(),
+            "version": version("redflow"),
+            "alive_ms": self._alive_ms,
         }
         names = [definition.name for definition in self._workflows()]
         args: list[Argument] = [SERVER_TIME, self._worker, self._alive_ms, self._app, orjson.dumps(info), *names]

@@ -3,11 +3,12 @@
 -- keys: 1 base
 -- args: now, worker, token, lease_ms, want, retention, queue_count
 -- item: queue
--- replies: {now, next_due, next_lease, more, run ...}; or 'unregistered'; a run is {id, fence, attempt, flat record} or, when
---   it starts for the first time, {id, fence, attempt, w, c, q, m, i, t}
+-- replies: {now, next_due, next_lease, more, run ...}; or 'unregistered'; more is idle | stop when it shall claim nothing;
+--   a run is {id, fence, attempt, flat record} or, when it starts for the first time, {id, fence, attempt, w, c, q, m, i, t}
 -- Sent again with the same token it answers the same runs, so a lost reply loses nothing; and says more = 1, since
 -- it doesn't look for others.
--- Runs that stand in line, are canceled, unknown here or suspects beside one that the worker holds are set aside, 200 a call.
+-- Runs that stand in line, are canceled, paused, unknown here or suspects beside one that the worker holds are set aside,
+-- 200 a call.
 -- include: server_now
 -- include: open_batch
 -- include: line_key
@@ -17,18 +18,19 @@
 -- include: knows_workflow
 -- include: read_ready_run
 -- include: room_of
+-- include: read_pauses
 -- include: quarantine_run
 -- include: holds_suspect
 -- include: start_run
 -- include: close_batch
 -- include: claimed_runs
--- include: mark_idle
+-- include: note_idle
 -- include: first_score
 -- include: next_due
 local base = KEYS[1]
 local now = server_now(ARGV[1])
 local worker, token, lease_ms, want = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
-local retention, queue_count = ARGV[6], tonumber(ARGV[7])
+local retention, queues = ARGV[6], { unpack(ARGV, 8, 7 + tonumber(ARGV[7])) }
 local taken, looked, more, failure = {}, 0, 0, nil
 
 local function take(queue, id, score)
@@ -89,20 +91,24 @@ local function take_strays(serves)
   end
 end
 
-local last = redis.call('HMGET', base .. 'worker:' .. worker, 'claim', 'claimed', 'app')
+local last = redis.call('HMGET', base .. 'worker:' .. worker, 'claim', 'claimed', 'app', 'drain')
 if not last[3] then return 'unregistered' end
 if last[1] == token then
   taken, more = claimed_runs(base, last[2], token), 1
+elseif last[4] then
+  note_idle(base, worker, queues, false)
+  return { now, next_due(base), first_score(base .. 'leases'), last[4] }
 else
-  local serves, aside = {}, { base .. 'strays' }
-  for i = 8, 7 + queue_count do
-    serves[ARGV[i]], aside[i - 6] = true, base .. 'suspects:' .. ARGV[i]
-  end
+  local serves, aside = {}, { base .. 'strays', base .. 'paused' }
+  for i, queue in ipairs(queues) do serves[queue], aside[i + 2] = true, base .. 'suspects:' .. queue end
   local rare = redis.call('EXISTS', unpack(aside)) > 0
-  if rare then take_strays(serves) end
-  for i = 8, 7 + queue_count do
-    if rare then take_suspect(ARGV[i]) end
-    take_from(base .. 'ready:' .. ARGV[i], ARGV[i])
+  if rare then
+    for queue in pairs(read_pauses(base)) do serves[queue] = nil end
+    take_strays(serves)
+  end
+  for _, queue in ipairs(queues) do
+    if rare and serves[queue] then take_suspect(queue) end
+    if serves[queue] then take_from(base .. 'ready:' .. queue, queue) end
   end
   close_batch(base, retention, failure)
   local ids = {}
@@ -110,11 +116,5 @@ else
   if ids[1] then redis.call('HSET', base .. 'worker:' .. worker, 'claim', token, 'claimed', table.concat(ids, ' ')) end
 end
 if looked >= 200 and #taken < want then more = 1 end
-for i = 8, 7 + queue_count do
-  if #taken < want and more == 0 then
-    mark_idle(base, ARGV[i], worker)
-  else
-    redis.call('SREM', base .. 'idle:' .. ARGV[i], worker)
-  end
-end
+note_idle(base, worker, queues, #taken < want and more == 0)
 return { now, next_due(base), first_score(base .. 'leases'), more, unpack(taken) }

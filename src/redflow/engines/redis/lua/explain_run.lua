@@ -3,11 +3,12 @@
 -- keys: 1 base
 -- args: now, id
 -- item: field (of the record to be read)
--- replies: {now, values, steps, place, workers, known, holders, limit, moves_at}, or nothing: no such run
+-- replies: {now, values, steps, place, workers, known, holders, limit, moves_at, paused}, or nothing: no such run
 -- steps: triples (field, start of the packed step, status of its child or '') of open steps; place: the sorted set it stands
--- in, its rank there and the size; workers: triples (id, info, whether it knows the workflow) of live ones; known: workflows
+-- in, its rank there and the size; workers: triples (id, info, whether it knows the workflow) of live ones that claim; known: workflows
 -- they know, if none knows this one; holders: pairs (run, workflow) of those in its way; limit: max_concurrency; moves_at: when
--- the line of its throttle moves on.
+-- the line of its throttle moves on;
+-- paused: the pauses of its queue and of its workflow, '' for none.
 -- include: server_now
 -- include: line_key
 local base, id, now = KEYS[1], ARGV[2], server_now(ARGV[1])
@@ -48,10 +49,10 @@ local function live_workers()
   local found, known, any = {}, {}, false
   local live = redis.call('ZRANGEBYSCORE', base .. 'workers', now, '+inf', 'LIMIT', 0, 100)
   for _, worker in ipairs(live) do
-    local info = redis.call('HGET', base .. 'worker:' .. worker, 'info')
+    local info, drain = unpack(redis.call('HMGET', base .. 'worker:' .. worker, 'info', 'drain'))
     local knows = redis.call('SISMEMBER', base .. 'knows:' .. worker, workflow)
     any = any or knows == 1
-    if info then
+    if info and not drain then
       found[#found + 1] = worker
       found[#found + 1] = info
       found[#found + 1] = knows
@@ -81,4 +82,5 @@ return {
   now, redis.call('HMGET', key, unpack(fields)), open_steps(), stands, workers, known, holders(stands[1]),
   redis.call('HGET', base .. 'meta:' .. workflow, 'max_concurrency') or '',
   throttle and redis.call('ZSCORE', base .. 'throttled', throttle) or '',
+  redis.call('HMGET', base .. 'paused', 'q:' .. queue, 'w:' .. workflow),
 }

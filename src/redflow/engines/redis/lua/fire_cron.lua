@@ -3,7 +3,7 @@
 -- keys: 1 base
 -- args: now, trigger, due, next, fires, run_id, latest_ms, missed, last_missed
 -- replies: {code, next}: fired | skipped (too many unfinished runs) | missed (nothing was to fire) | late (look again: nothing
---   was done) | taken (the trigger waits for another time by now) | unknown_workflow; next: the earliest of all triggers
+--   was done) | taken (the trigger waits for another time by now, or is paused) | unknown_workflow; next: the earliest of all triggers
 -- due is the time the trigger waits for, next the one it is to wait for ('' for never), fires the tick that fires ('' for none)
 -- unless it is more than latest_ms ago. One run of a trigger is unfinished at most; max_concurrency of a workflow beats that.
 -- Sent again it answers taken and changes nothing.
@@ -43,8 +43,8 @@ local function start(workflow, input, last)
 end
 
 local function fire()
-  local r = redis.call('HMGET', key, 'n', 'w', 'i', 'fr')
-  if not r[1] or r[1] ~= ARGV[3] then return 'taken' end
+  local r = redis.call('HMGET', key, 'n', 'w', 'i', 'fr', 'pa')
+  if not r[1] or r[1] ~= ARGV[3] or r[5] then return 'taken' end
   if fires ~= '' and now - tonumber(fires) > tonumber(ARGV[7]) then return 'late' end
   plan_cron(base, trigger, ARGV[4])
   if tonumber(ARGV[8]) > 0 then

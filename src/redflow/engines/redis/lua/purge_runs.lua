@@ -24,8 +24,13 @@ local function purge_head(key, retention)
   local id = redis.call('LINDEX', key, 0)
   if not id then return false end
   -- one that is no record must not block the list
-  local r = redis.pcall('HMGET', base .. 'run:' .. id, 'f', 's', 'w', 'p', 'dk', 'og')
-  local finished = tonumber(r[1] or '')
+  local r = redis.pcall('HMGET', base .. 'run:' .. id, 'f', 's', 'w', 'p', 'dk', 'og', 'rx')
+  local finished, retried = tonumber(r[1] or ''), tonumber(r[7] or '0')
+  if retried and retried > 0 then -- it stands here for an end that a retry has undone
+    redis.call('LPOP', key)
+    redis.call('HINCRBY', base .. 'run:' .. id, 'rx', -1)
+    return true
+  end
   if finished and finished + retention > now then return false end
   if tonumber(r[6] or '0') > 0 then return false end -- something of it is still on its way to another shard
   redis.call('LPOP', key)

@@ -10,9 +10,10 @@
 -- include: enqueue_run
 -- include: hand_over
 -- include: scope_queue
+-- include: note_queue
 local base, name, app = KEYS[1], ARGV[2], ARGV[3]
 local now, key, parked = server_now(ARGV[1]), KEYS[1] .. 'meta:' .. ARGV[2], KEYS[1] .. 'parked:' .. ARGV[2]
-local old = redis.call('HMGET', key, 'app', 'version', 'max_concurrency', 'meta')
+local old = redis.call('HMGET', key, 'app', 'version', 'max_concurrency', 'meta', 'queue')
 
 local function other_app_is_alive()
   if not old[1] or old[1] == app then return false end
@@ -25,6 +26,7 @@ end
 
 if other_app_is_alive() then return { 'other_app', old[1] } end
 if ARGV[7] ~= '' and old[2] and tonumber(old[2]) > tonumber(ARGV[7]) then return { 'older' } end
+if old[5] and old[5] ~= ARGV[4] then note_queue(base, scope_queue(old[5], old[1]), now) end
 local waiting = redis.call('ZPOPMIN', parked, 200)
 redis.call('SADD', base .. 'metas', name)
 redis.call('HSET', key, 'app', app, 'queue', ARGV[4], 'max_attempts', ARGV[6], 'meta', ARGV[8], 'updated', now)
@@ -37,6 +39,7 @@ for i = 1, #waiting, 2 do
   local run = base .. 'run:' .. waiting[i]
   local queue, priority = unpack(redis.call('HMGET', run, 'q', 'pr'))
   if queue then
+    if queue ~= ARGV[4] then note_queue(base, scope_queue(queue, app), now) end
     queue = scope_queue(queue, app)
     redis.call('HSET', run, 'q', queue)
     redis.call('HDEL', run, 'u')

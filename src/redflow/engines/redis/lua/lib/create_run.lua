@@ -1,6 +1,5 @@
 -- Accepts one run: record, idempotency key, place (ready, due, parked). Returns a code, the id and, if found, the key.
--- order = {id, workflow, queue, max_attempts, input, run_at, key, ttl, priority, run_timeout, parent}; '' stands for none,
--- see create_runs. is_new: somebody looked already, there is no such run.
+-- order = the arguments of create_runs by name; '' stands for none. is_new: somebody looked already, there is no such run.
 -- include: int_text
 -- include: run_metadata
 -- include: new_record
@@ -12,6 +11,7 @@
 -- include: enqueue_run
 -- include: next_seq
 -- include: adopt_run
+-- include: note_queue
 local function create_run(base, now, client_app, order, is_new)
   local id, workflow, record = order.id, order.workflow, base .. 'run:' .. order.id
   if not is_new and redis.call('EXISTS', record) == 1 then return 'created', id end
@@ -21,6 +21,7 @@ local function create_run(base, now, client_app, order, is_new)
   if found then return 'found', found, idem end
   local queue = order.queue ~= '' and string.sub(order.queue, 2) or meta.queue
   if meta.queue then queue = scope_queue(queue, meta.app or client_app) end
+  if order.queue ~= '' and meta.queue and order.queue ~= '=' .. meta.queue then note_queue(base, queue, now) end
   local due = order.run_at ~= '' and tonumber(order.run_at) or now
   local priority = order.priority ~= '' and order.priority or meta.priority
   local fields = new_record(base, now, order, meta, queue, priority)

@@ -7,7 +7,7 @@
 local function hand_over(base, workflow)
   local queues = redis.call('SMEMBERS', base .. 'lined:' .. workflow)
   local moved = 0
-  if #queues == 0 then return moved end
+  if #queues == 0 or redis.call('HEXISTS', base .. 'paused', 'w:' .. workflow) == 1 then return moved end
   local limit = tonumber(redis.call('HGET', base .. 'meta:' .. workflow, 'max_concurrency') or '')
   local free = limit and (limit - redis.call('ZCARD', base .. 'idx:running:' .. workflow)) or 100
   if free <= 0 then return moved end

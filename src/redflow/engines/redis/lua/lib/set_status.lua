@@ -1,4 +1,4 @@
--- The only place that writes a run's status. Moves the run between the (status, workflow) indexes too, so
+-- The only place that writes a run's status. A failed run becomes queued by an operator's retry only. Moves the run between the (status, workflow) indexes too, so
 -- that counts and lists can't drift from the records. from = '' for a run that is being created. More fields (name, value ...)
 -- are written along with the status, in one command. created is a text.
 -- include: index_run
@@ -7,6 +7,7 @@ local allowed_transitions = {
   ['new'] = { queued = true, scheduled = true },
   scheduled = { queued = true, canceled = true, failed = true },
   queued = { running = true, canceled = true, failed = true, scheduled = true },
+  failed = { queued = true },
   running = { succeeded = true, failed = true, canceled = true, scheduled = true, queued = true },
 }
 local moved = {}
