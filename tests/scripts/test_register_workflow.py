@@ -93,9 +93,11 @@ async def test_parked_runs_enter_their_queues_in_order(bench: Bench) -> None:
         "ready:app:default",
         "meta:w",
         "metas",
+        "queues",
         "seq",
     }
     assert "parked:w" not in after
+    assert await bench.ids("queues") == ["app:default"]
 
 
 async def test_one_call_lets_200_in_and_says_that_there_are_more(bench: Bench) -> None:

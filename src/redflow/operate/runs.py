@@ -108,8 +108,8 @@ class RunOperations(Namespace):
         """A job that cancels all unfinished runs that match; it begins when it is iterated or `run`.
 
         Args:
-            params: what they have in common, as for `search_runs`; `cursor` is where to begin, `limit` and `sort` don't
-                matter.
+            params: what they have in common, as for `search_runs`; `cursor` is where to begin, `limit` the runs of a
+                chunk, and `sort` does not matter.
             reason: kept with each.
 
         Raises:

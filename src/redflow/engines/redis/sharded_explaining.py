@@ -74,19 +74,20 @@ class ShardedExplainer(Explainer):
         return replace(facts, place="mutexline", position=as_int(rank) + 1, size=as_int(size), holders=holders)
 
     async def _workers_at_home(self, facts: RunFacts) -> list[LiveWorker]:
-        """All live workers: none of those that look at the run's shard knows its workflow."""
+        """All live workers that claim: none of those that look at the run's shard knows its workflow."""
         connection, keys = self._places[0]
         names = as_list(
             await connection.read("ZRANGEBYSCORE", f"{keys.base}workers", facts.now, "+inf", "LIMIT", 0, 100)
         )
         workers = [as_text(name) for name in names]
         replies = await connection.read_many(
-            [("HGET", f"{keys.base}worker:{worker}", "info") for worker in workers]
+            [("HMGET", f"{keys.base}worker:{worker}", "info", "drain") for worker in workers]
             + [("SISMEMBER", f"{keys.base}knows:{worker}", facts.workflow) for worker in workers]
         )
         found: list[LiveWorker] = []
-        for worker, info, knows in zip(workers, replies[: len(workers)], replies[len(workers) :], strict=True):
-            if isinstance(info, bytes):
+        for worker, told, knows in zip(workers, replies[: len(workers)], replies[len(workers) :], strict=True):
+            info, drain = as_list(told)
+            if isinstance(info, bytes) and drain is None:
                 said = orjson.loads(info)
                 queues, slots = list(said.get("queues", [])), int(said.get("concurrency", 0))
                 found.append(LiveWorker(worker, queues, slots, knows == 1))

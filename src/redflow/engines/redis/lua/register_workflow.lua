@@ -39,8 +39,8 @@ for i = 1, #waiting, 2 do
   local run = base .. 'run:' .. waiting[i]
   local queue, priority = unpack(redis.call('HMGET', run, 'q', 'pr'))
   if queue then
-    if queue ~= ARGV[4] then note_queue(base, scope_queue(queue, app), now) end
     queue = scope_queue(queue, app)
+    if queue ~= scope_queue(ARGV[4], app) then note_queue(base, queue, now) end
     redis.call('HSET', run, 'q', queue)
     redis.call('HDEL', run, 'u')
     enqueue_run(base, waiting[i], queue, false, priority)
