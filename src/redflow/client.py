@@ -21,6 +21,7 @@ from redflow.domain.options import check_durability, positive_ms
 from redflow.domain.orders import build_order
 from redflow.domain.retry import MAX_JITTER_MS, backoff_ms
 from redflow.domain.retry import is_retryable_error as is_retryable_error
+from redflow.domain.step import StepKind
 from redflow.emitting import accept_event, build_event
 from redflow.engine import Engine, RunEnd
 from redflow.engines.redis.durable import WAIT_MS
@@ -375,6 +376,10 @@ class RedflowClient:
     async def get_run_steps(self, run_id: str) -> list[StepState]:
         """The steps of a run in the order they were first started; [] if there is no such run."""
         return await self.engine.get_run_steps(run_id)
+
+    async def get_step_kinds(self, run_id: str) -> dict[str, StepKind]:
+        """Which primitive each step of a run is, by name: run, sleep, event or child; {} if there is no such run."""
+        return await self.engine.get_step_kinds(run_id)
 
     async def get_run_attempts(self, run_id: str) -> list[AttemptTrace]:
         """The finished attempts of a run, each with the steps that finished in it; [] if there is no such run."""

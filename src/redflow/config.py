@@ -12,6 +12,7 @@ REDFLOW_PREFIX              first part of every key; two prefixes are two worlds
 REDFLOW_APP                 name of the application that defines workflows        none
 REDFLOW_RUN_RETENTION_DAYS  how long finished runs are kept, days (a float)       30
 REDFLOW_SHARDS              hash slots that a prefix is spread over               1
+REDFLOW_DASHBOARD_TOKEN     what visitors of `redflow dashboard` must know           none
 REDFLOW_LOG                 "1": debug logging and JSON telemetry lines           off
 TZ                          time zone of cron triggers that name none             the machine's
 =========================== ===================================================== ==========================
@@ -118,6 +119,11 @@ def shards(n: int | None = None) -> int:
         return _DEFAULT_SHARDS
     number = int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
     return _checked_shards(number, "REDFLOW_SHARDS", repr(text))
+
+
+def dashboard_token(token: str | None = None) -> str | None:
+    """What visitors of the dashboard must know: the argument, else REDFLOW_DASHBOARD_TOKEN; None if both are blank."""
+    return (token or "").strip() or os.environ.get("REDFLOW_DASHBOARD_TOKEN", "").strip() or None
 
 
 def local_zone() -> str | None:

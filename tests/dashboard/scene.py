@@ -13,8 +13,11 @@ from redflow import CronTrigger, EventTrigger, define_workflow
 from redflow.types import JsonData, WorkflowRetryPolicy
 from tests.support.world import Context, World
 
-NASTY = "<script>alert('x')</script>\u202e\"'&"
-"""A text that would do harm if a page took it for anything but text."""
+NASTY = "<script>alert('x')</script>\"'&{{ 7 * 7 }}"
+"""A name that would do harm if a page took it for anything but text."""
+
+TURNED = NASTY + "\u202eturned\u0007"
+"""The same with what names may not hold: a mark that turns the direction of what follows, and a bell."""
 
 
 class Speed(StrEnum):
@@ -81,7 +84,7 @@ def define(scene: Scene) -> None:
 
     async def payment(ctx: Context) -> None:
         async def charge() -> None:
-            raise CardDeclined(f"card declined for {ctx.input}")
+            raise CardDeclined(f"card declined: {TURNED}")
 
         await ctx.step.run("check", ship, 1)
         await ctx.step.run("charge", charge)
@@ -107,9 +110,7 @@ def define(scene: Scene) -> None:
     define_workflow("payment", handler=payment, max_attempts=1, registry=registry)
     define_workflow("approval", handler=approval, registry=registry)
     define_workflow("slow", handler=slow, registry=registry)
-    define_workflow(
-        "flaky", handler=flaky, max_attempts=3, retries=WorkflowRetryPolicy(delay="1h"), registry=registry
-    )
+    define_workflow("flaky", handler=flaky, max_attempts=3, retries=WorkflowRetryPolicy(delay="1h"), registry=registry)
     define_workflow("report", handler=echo, cron=CronTrigger("0 8 * * *", timezone="Europe/Berlin"), registry=registry)
     define_workflow("review", handler=echo, event=EventTrigger("order.paid"), registry=registry)
     define_workflow(NASTY, handler=echo, registry=registry)
@@ -132,7 +133,7 @@ async def set_up(world: World) -> Scene:
     canceled = await client.run_by_name("parcel", {"number": 2}, queue_override="bulk")
     await client.cancel_run(canceled.id, reason="ordered twice")
     scene.runs["canceled"] = canceled.id
-    scene.runs["nasty"] = await scene.run(NASTY, {NASTY: NASTY, "password": "hunter2"})
+    scene.runs["nasty"] = await scene.run(NASTY, {TURNED: TURNED, "password": "hunter2"})
     emitted = await client.emit_event_detailed("order.paid", {"order": 17}, correlation_key="order-17")
     scene.event_id = emitted["event_id"]
     for handle in emitted["handles"]:

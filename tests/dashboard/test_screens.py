@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.dashboard.scene import NASTY, Scene
+from tests.dashboard.scene import Scene
 from tests.dashboard.visitor import Visitor
 
 
@@ -14,6 +14,18 @@ async def test_the_list_of_runs_tells_states_apart(scene: Scene, visitor: Visito
 
 
 async def test_pages(scene: Scene, visitor: Visitor) -> None:
-    for path in ("/", "/runs", "/workflows", "/workflow?name=order", "/events", "/schedules", "/workers", "/tasks", "/health", *(f"/runs/{i}" for i in scene.runs.values()), f"/event?id={scene.event_id}"):
+    for path in (
+        "/",
+        "/runs",
+        "/workflows",
+        "/workflow?name=order",
+        "/events",
+        "/schedules",
+        "/workers",
+        "/tasks",
+        "/health",
+        *(f"/runs/{i}" for i in scene.runs.values()),
+        f"/event?id={scene.event_id}",
+    ):
         text = await visitor.get(path)
         assert "<script>alert" not in text

@@ -9,6 +9,7 @@ from typing import ParamSpec
 import typer
 
 from redflow.cli import output
+from redflow.cli.dashboard import dashboard
 from redflow.cli.dev import dev
 from redflow.cli.doctor import doctor
 from redflow.cli.exits import INTERRUPTED, REFUSED, Refused
@@ -50,5 +51,5 @@ _runs = typer.Typer(help="Look at runs.", no_args_is_help=True)
 _runs.command()(_answering(explain))
 app.add_typer(_runs, name="runs")
 
-for _command in (dev, worker, run, doctor, server, version):
+for _command in (dev, dashboard, worker, run, doctor, server, version):
     app.command()(_answering(_command))

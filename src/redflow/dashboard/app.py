@@ -9,12 +9,12 @@ from typing import Final
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from starlette.applications import Starlette
-from starlette.datastructures import QueryParams
+from starlette.datastructures import MutableHeaders, QueryParams
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from redflow.client import RedflowClient
 from redflow.dashboard.actions import ACTIONS, bulk_of, job_of
@@ -57,7 +57,7 @@ def dashboard(
     mask: Iterable[str] = (),
     tasks: TaskSource | None = None,
 ) -> ASGIApp:
-    """The dashboard as an ASGI application, to be served or mounted: `app.mount("/redflow", dashboard(client))`.
+    """Make the dashboard: an ASGI application, to be served, or mounted below a path of another one.
 
     Mounted, it stands behind whatever login your application puts in front of that path; without one everybody who
     reaches your application sees it. It opens no connection before the first request, and does not close the client.
@@ -260,11 +260,9 @@ class _Static(StaticFiles):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one file."""
 
-        async def kept(message: dict[str, object]) -> None:
+        async def kept(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = message["headers"]
-                assert isinstance(headers, list)
-                headers.append((b"cache-control", b"public, max-age=3600"))
+                MutableHeaders(scope=message)["cache-control"] = "public, max-age=3600"
             await send(message)
 
         await super().__call__(scope, receive, kept)

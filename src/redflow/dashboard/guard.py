@@ -47,7 +47,8 @@ _HEADERS: Final = {
 }
 _OPEN: Final = ("/login", "/static/")
 """Paths below the base that need no session."""
-_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+"""Names of this machine's own addresses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,7 @@ def host_of(header: str) -> str:
 
 def is_loopback(host: str) -> bool:
     """Whether an address that is listened on is this machine's own only."""
-    return host in _LOOPBACK or host.startswith("127.")
+    return host in LOOPBACK or host.startswith("127.")
 
 
 def session_of(token: str) -> str:

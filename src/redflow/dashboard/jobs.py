@@ -1,4 +1,4 @@
-"""Bulk jobs that this process carries out for the dashboard: they go on when the page is left, and end with the process."""
+"""Bulk jobs that this process carries out for the dashboard. They outlive the page, and end with the process."""
 
 from __future__ import annotations
 

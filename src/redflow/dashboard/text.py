@@ -6,6 +6,7 @@ import json
 import unicodedata
 from collections.abc import Collection
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Final
 
 from markupsafe import Markup
@@ -33,7 +34,7 @@ def duration(ms: float | None) -> str:
         return f"{whole} ms"
     if whole < 60_000:
         return f"{whole / 1000:.1f}".rstrip("0").rstrip(".") + " s"
-    for (size, unit), (smaller, small) in zip(_UNITS, _UNITS[1:], strict=False):
+    for (size, unit), (smaller, small) in pairwise(_UNITS):
         if whole >= size:
             rest = whole % size // smaller
             return f"{whole // size} {unit} {rest} {small}" if rest else f"{whole // size} {unit}"

@@ -1,4 +1,4 @@
-"""The life of a run drawn to scale: what it waited for, its attempts, and a row for each step. Pure; times are epoch ms.
+"""The life of a run drawn to scale: its waits, its attempts, and a row for each step. Pure; times are epoch ms.
 
 Places are percent of the width, so that the picture fits any screen. A long time in which nothing but waiting happened
 may be folded: the scale is then the same everywhere else.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 from redflow.dashboard.text import duration
@@ -119,6 +120,7 @@ def draw(
     children: Iterable[ListedRun],
     now: int,
     *,
+    kinds: Mapping[str, str] | None = None,
     fold: bool = False,
     first: int = 0,
 ) -> Timeline:
@@ -130,6 +132,7 @@ def draw(
         attempts: its finished attempts.
         children: runs that it started.
         now: the time until which what is open is drawn.
+        kinds: which primitive each step is; a finished sleep can't be told otherwise.
         fold: fold long waits.
         first: number of the first step that is drawn.
     """
@@ -140,7 +143,9 @@ def draw(
     scale = _Scale(start, end, gaps if fold else [])
     by_id = {child["id"]: child for child in children}
     rows = [_line(run, scale, end), *_attempts(run, attempts, scale, end)]
-    rows += [_step(step, attempts, scale, end, by_id) for step in shown]
+    rows += [
+        _step(step, (kinds or {}).get(step["name"]) or kind_of(step), attempts, scale, end, by_id) for step in shown
+    ]
     folds = [Mark(scale.x((a + b) / 2), duration(b - a)) for a, b in scale.gaps]
     return Timeline(rows, _ticks(scale), folds, start, end, len(steps) - len(shown), fold and bool(gaps), bool(gaps))
 
@@ -162,7 +167,9 @@ def _attempts(run: RunState, attempts: Sequence[AttemptTrace], scale: _Scale, en
         bar = _bar(scale, attempt["started_at"], attempt["finished_at"], "attempt", attempt["status"], label)
         error = attempt.get("error")
         note = "" if error is None else f"{error.get('name', 'Error')}: {error.get('message', '')}"
-        rows.append(Row(f"Attempt {attempt['attempt']}", "attempt", attempt["status"], attempt["status"], took, [bar], note))
+        rows.append(
+            Row(f"Attempt {attempt['attempt']}", "attempt", attempt["status"], attempt["status"], took, [bar], note)
+        )
     last = attempts[-1]["attempt"] if attempts else 0
     if run["attempt"] > last and "finished_at" not in run and (run["status"] != "scheduled" or "error" not in run):
         begun = attempts[-1]["finished_at"] if attempts else run.get("started_at", end)
@@ -174,18 +181,18 @@ def _attempts(run: RunState, attempts: Sequence[AttemptTrace], scale: _Scale, en
 
 def _step(
     step: StepState,
+    kind: str,
     attempts: Sequence[AttemptTrace],
     scale: _Scale,
     end: int,
     children: Mapping[str, ListedRun],
 ) -> Row:
-    kind = kind_of(step)
     bars: list[Bar] = []
     for attempt in attempts:  # what earlier attempts made of it
         for trace in attempt["steps"]:
             if trace["name"] == step["name"] and trace["attempt"] < step["attempt"]:
-                took = trace["finished_at"] - trace["started_at"]
-                label = f"{trace['status']} in attempt {trace['attempt']} after {duration(took)}"
+                spent = trace["finished_at"] - trace["started_at"]
+                label = f"{trace['status']} in attempt {trace['attempt']} after {duration(spent)}"
                 bars.append(_bar(scale, trace["started_at"], trace["finished_at"], kind, trace["status"], label))
     began = step.get("started_at")
     until = step.get("finished_at", end)
@@ -236,7 +243,7 @@ def _waits(
         times |= {attempt["started_at"], attempt["finished_at"]}
     inside = sorted(at for at in times if run["created_at"] <= at <= end)
     whole = end - run["created_at"]
-    gaps = [(a, b) for a, b in zip(inside, inside[1:], strict=False) if b - a > 1_000 and (b - a) * 3 > whole]
+    gaps = [(a, b) for a, b in pairwise(inside) if b - a > 1_000 and (b - a) * 3 > whole]
     edge = [(a + (b - a) // 50, b - (b - a) // 50) for a, b in gaps]
     return edge if len(inside) > 2 else []
 

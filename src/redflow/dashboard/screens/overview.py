@@ -18,6 +18,7 @@ T = TypeVar("T")
 SPANS: Final = {"1h": (3_600_000, 60), "24h": (86_400_000, 48), "7d": (604_800_000, 56)}
 """Lengths of the history that can be asked for: ms, and into how many parts each is cut."""
 
+_NAMES: Final = {"1h": "hour", "24h": "24 hours", "7d": "7 days"}
 _QUEUES: Final = 20
 _SCAN: Final = 1_000
 
@@ -51,7 +52,7 @@ async def overview(site: Site, asked: Asked) -> Page:
             "statuses": ALL_STATUSES,
             "shares": charts.shares([(status, stats["by_status"][status]) for status in ALL_STATUSES]),
             "span": span,
-            "spans": list(SPANS),
+            "spans": _NAMES,
             "length": length,
             "start": end - length,
             "end": end,

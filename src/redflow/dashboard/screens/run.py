@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 
 from redflow.dashboard import timeline
 from redflow.dashboard.pytests import as_pytest
@@ -31,13 +32,13 @@ async def run(site: Site, asked: Asked) -> Page:
             f"There is no run {run_id}. Either nobody started it under the prefix {client.prefix}, or it ended and its "
             "retention is over."
         )
-    steps, attempts, remark = await _details(site, run_id)
+    steps, attempts, kinds, remark = await _details(site, run_id)
     children = await _children(site, state, steps)
     first = _number(asked.text("step"))
     now = int(time.time() * 1000)
     # What is open is drawn until now; a page that nobody waits for anything on must not change each second.
     picture = timeline.draw(
-        state, steps, attempts, children, _rounded(now, state), fold=asked.text("fold") == "1", first=first
+        state, steps, attempts, children, _rounded(now, state), kinds=kinds, fold=asked.text("fold") == "1", first=first
     )
     return Page(
         f"{state['workflow']} {run_id[-8:]}",
@@ -81,12 +82,15 @@ async def payload(site: Site, asked: Asked) -> tuple[JsonValue, str]:
     raise Missing(f"The run {run_id} has no {part}.")
 
 
-async def _details(site: Site, run_id: str) -> tuple[list[StepState], list[AttemptTrace], str]:
+async def _details(site: Site, run_id: str) -> tuple[list[StepState], list[AttemptTrace], Mapping[str, str], str]:
     """Steps and attempts; a record of which a part is broken shows the rest, and a remark that says so."""
     found = await asyncio.gather(
-        site.client.get_run_steps(run_id), site.client.get_run_attempts(run_id), return_exceptions=True
+        site.client.get_run_steps(run_id),
+        site.client.get_run_attempts(run_id),
+        site.client.get_step_kinds(run_id),
+        return_exceptions=True,
     )
-    steps, attempts = found
+    steps, attempts, kinds = found
     remarks: list[str] = []
     for one in found:
         if isinstance(one, RedflowError | ValueError | TypeError | KeyError):
@@ -96,6 +100,7 @@ async def _details(site: Site, run_id: str) -> tuple[list[StepState], list[Attem
     return (
         [] if isinstance(steps, BaseException) else steps,
         [] if isinstance(attempts, BaseException) else attempts,
+        {} if isinstance(kinds, BaseException) else kinds,
         "; ".join(dict.fromkeys(remarks)),
     )
 

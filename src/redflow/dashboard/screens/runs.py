@@ -87,7 +87,14 @@ def _ago(asked: Asked, name: str, now: int) -> int | None:
 
 
 async def _find(site: Site, params: SearchRunsParams) -> SearchRunsResult:
-    looks = (params.queue, params.parent_run_id, params.query, params.created_after, params.created_before, params.error)
+    looks = (
+        params.queue,
+        params.parent_run_id,
+        params.query,
+        params.created_after,
+        params.created_before,
+        params.error,
+    )
     if any(value is not None for value in looks):
         return await site.client.search_runs(params)
     # One more than is shown tells whether there are more.
