@@ -45,7 +45,7 @@ async def test_run_again_with_edited_input_keeps_what_is_masked(scene: Scene, vi
 
 
 async def test_input_that_is_no_json_is_refused_with_its_place(scene: Scene, visitor: Visitor) -> None:
-    for text, words in (("{half", "line 1, column 2"), ("[" * 100_000, "can't be read"), ("NaN", "NaN")):
+    for text, words in (("{half", "line 1, column 2"), ("[" * 100_000, "be read: "), ("NaN", "has no JSON")):
         answer = await visitor.do("rerun", id=scene.runs["failed"], input=text)
         assert answer.status_code in (400, 409), text[:20]
         assert words in answer.text, answer.text[:300]

@@ -41,7 +41,7 @@ class Visitor:
         inside = text.partition('<div id="page"')[2].partition("</main>")[0] or text
         return html.unescape(" ".join(re.sub(r"<[^>]*>", " ", inside).split()))
 
-    async def do(self, action: str, **form: str) -> httpx.Response:
+    async def do(self, action: str, /, **form: str) -> httpx.Response:
         """Post an action, as htmx does."""
         if not self._token:
             await self.get("/runs")
@@ -51,7 +51,7 @@ class Visitor:
         """Post a form with these headers and no others."""
         return await self.http.post(self._base + path, data=form, headers=headers)
 
-    async def done(self, action: str, **form: str) -> str:
+    async def done(self, action: str, /, **form: str) -> str:
         """What an action answered; fails unless it was carried out."""
         answer = await self.do(action, **form)
         assert answer.status_code == 200, f"{action}: {answer.status_code} {answer.text}"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable
+from typing import Final, TypeVar
 
 from redflow.dashboard import timeline
 from redflow.dashboard.pytests import as_pytest
 from redflow.dashboard.site import Asked, Missing, Page, Site
-from redflow.errors import RedflowError
+from redflow.errors import ConnectionError, RedflowError
 from redflow.types import (
-    AttemptTrace,
     JsonValue,
     ListedRun,
     RunState,
@@ -19,20 +19,28 @@ from redflow.types import (
     StepState,
 )
 
-_MOST_CHILDREN = 200
+T = TypeVar("T")
+
+_MOST_CHILDREN: Final = 200
 
 
 async def run(site: Site, asked: Asked) -> Page:
     """A run and all that is known of it."""
     run_id = asked.path["run_id"]
     client = site.client
-    state, explanation = await asyncio.gather(client.get_run(run_id), client.explain_run(run_id))
+    state, explained = await asyncio.gather(client.get_run(run_id), _part(client.explain_run(run_id)))
     if state is None:
         raise Missing(
             f"There is no run {run_id}. Either nobody started it under the prefix {client.prefix}, or it ended and its "
             "retention is over."
         )
-    steps, attempts, kinds, remark = await _details(site, run_id)
+    details = await asyncio.gather(
+        _part(client.get_run_steps(run_id)),
+        _part(client.get_run_attempts(run_id)),
+        _part(client.get_step_kinds(run_id)),
+    )
+    steps, attempts, kinds = details[0][0] or [], details[1][0] or [], details[2][0] or {}
+    remarks = [explained[1], *(remark for _, remark in details)]
     children = await _children(site, state, steps)
     first = _number(asked.text("step"))
     now = int(time.time() * 1000)
@@ -45,12 +53,12 @@ async def run(site: Site, asked: Asked) -> Page:
         "run.html",
         {
             "run": state,
-            "explanation": explanation,
+            "explanation": explained[0],
             "picture": picture,
             "steps": steps,
             "attempts": attempts,
             "children": children,
-            "remark": remark,
+            "remark": "; ".join(dict.fromkeys(filter(None, remarks))),
             "first": first,
             "fold": asked.text("fold") == "1",
             "ended": "finished_at" in state,
@@ -82,27 +90,14 @@ async def payload(site: Site, asked: Asked) -> tuple[JsonValue, str]:
     raise Missing(f"The run {run_id} has no {part}.")
 
 
-async def _details(site: Site, run_id: str) -> tuple[list[StepState], list[AttemptTrace], Mapping[str, str], str]:
-    """Steps and attempts; a record of which a part is broken shows the rest, and a remark that says so."""
-    found = await asyncio.gather(
-        site.client.get_run_steps(run_id),
-        site.client.get_run_attempts(run_id),
-        site.client.get_step_kinds(run_id),
-        return_exceptions=True,
-    )
-    steps, attempts, kinds = found
-    remarks: list[str] = []
-    for one in found:
-        if isinstance(one, RedflowError | ValueError | TypeError | KeyError):
-            remarks.append(str(one))
-        elif isinstance(one, BaseException):
-            raise one
-    return (
-        [] if isinstance(steps, BaseException) else steps,
-        [] if isinstance(attempts, BaseException) else attempts,
-        {} if isinstance(kinds, BaseException) else kinds,
-        "; ".join(dict.fromkeys(remarks)),
-    )
+async def _part(reading: Awaitable[T]) -> tuple[T | None, str]:
+    """A part of the run, or a remark why it can't be had: a record of which a part is broken shows the rest."""
+    try:
+        return await reading, ""
+    except ConnectionError:
+        raise
+    except (RedflowError, ValueError, TypeError, KeyError) as exc:
+        return None, str(exc)
 
 
 async def _children(site: Site, state: RunState, steps: list[StepState]) -> list[ListedRun]:
