@@ -13,10 +13,10 @@ from playwright.async_api import Browser
 from redflow import create_client
 from redflow.dashboard.serving import DashboardServer, Serving
 from redflow.types import ListRunsParams
-from tests.dashboard.browser import PHONE, Tab, find_chromium, open_browser, open_tab
+from tests.dashboard.browser import PHONE, WIDE, Tab, find_chromium, open_browser, open_tab
 from tests.dashboard.scene import NASTY, Scene, set_up
 from tests.support.servers import ServerOptions, ServerProcess
-from tests.support.world import World, eventually, impatient
+from tests.support.world import World, impatient
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -72,7 +72,7 @@ _FAULTS = """() => {
   for (const field of all("input:not([type=hidden]), select, textarea"))
     if (!field.labels.length && !field.getAttribute("aria-label")) faults.push("no label: " + field.outerHTML);
   for (const button of all("button, a"))
-    if (!button.innerText.trim() && !button.getAttribute("aria-label")) faults.push("no name: " + button.outerHTML);
+    if (!button.textContent.trim() && !button.getAttribute("aria-label")) faults.push("no name: " + button.outerHTML);
   for (const table of all("table")) {
     if (!table.querySelector("thead th[scope=col]")) faults.push("no column headers");
     if (table.tBodies[0].rows.length && !table.querySelector("tbody th[scope=row]")) faults.push("no row headers");
@@ -91,8 +91,8 @@ async def test_each_screen_is_sound(form: str, browser: Browser, url: str, scene
     """Names for all fields and buttons, headers for all tables, one heading, nothing wider than the screen."""
     paths = [*SCREENS, *(f"/runs/{scene.runs[name]}" for name in ("succeeded", "failed", "asleep", "nasty", "running"))]
     paths += ["/workflow?name=order", f"/event?id={scene.event_id}", "/runs?q=%3Cscript%3E", "/runs?status=failed"]
-    size = {"size": PHONE} if form.startswith("phone") else {}
-    async with open_tab(browser, url, dark=form.endswith("dark"), **size) as tab:
+    size = PHONE if form.startswith("phone") else WIDE
+    async with open_tab(browser, url, dark=form.endswith("dark"), size=size) as tab:
         for path in paths:
             await tab.open(path)
             assert await tab.page.evaluate(_FAULTS) == [], path
@@ -167,7 +167,7 @@ async def test_a_server_that_goes_away_is_told_and_what_was_seen_stays(
     try:
         async with open_tab(browser, served.url, judged=False) as tab:
             await tab.open("/runs")
-            server.stop()
+            server.kill()
             await tab.says("Not up to date since", "#trouble")
             assert "queued" in await tab.text(), "the old list is still there"
             assert await tab.page.evaluate("document.body.classList.contains('stale')")
@@ -374,12 +374,12 @@ async def test_nothing_that_users_wrote_runs(tab: Tab, scene: Scene) -> None:
     ):
         await tab.open(path)
         assert not await tab.page.evaluate("window.alerted || document.querySelectorAll('#page script').length")
-        assert NASTY in await tab.text() or path in ("/runs",), path
+        assert NASTY in await tab.text(), path
 
 
 async def test_hidden_tabs_hold_no_stream(tab: Tab, scene: Scene, url: str) -> None:
     """Browsers take six streams of a place at a time; a seventh tab must still load."""
-    tabs = [await tab.page.context.new_page() for _ in range(7)]
+    tabs = [await tab.page.context.new_page() for _ in range(6)]
     for page in tabs:
         await page.goto(f"{url}runs")
         await page.evaluate(
@@ -390,6 +390,3 @@ async def test_hidden_tabs_hold_no_stream(tab: Tab, scene: Scene, url: str) -> N
     await tab.says("live", "#live")
     for page in tabs:
         await page.close()
-    await eventually(
-        lambda: scene.world.client.get_stats(), "the server answers", until=lambda stats: stats["total"] > 0
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -117,7 +118,7 @@ async def test_a_body_that_is_too_large_or_of_unknown_length_is_refused(visitor:
     answer = await visitor.http.post("/do/emit", content=b"x" * (6 * 1024 * 1024 + 1), headers=headers)
     assert answer.status_code == 413
 
-    async def endless() -> object:
+    async def endless() -> AsyncIterator[bytes]:
         yield b"x"
 
     answer = await visitor.http.post("/do/emit", content=endless(), headers=headers)

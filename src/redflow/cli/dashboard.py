@@ -9,11 +9,10 @@ import typer
 
 from redflow import config
 from redflow.cli import exits, output
-from redflow.cli.exits import Refused, refusals
 from redflow.cli.options import Prefix, Url, open_client
+from redflow.cli.showing import Showing, shown
 from redflow.cli.signals import StopSignals
 from redflow.client import RedflowClient
-from redflow.dashboard.serving import DashboardServer, NotServed, Serving, check_serving
 
 
 def dashboard(
@@ -46,7 +45,7 @@ def dashboard(
 
     Exit codes: 0 ended by a signal, 2 can't start (the port is taken, an address without a token, a bad URL).
     """
-    serving = Serving(
+    showing = Showing(
         host=host,
         port=port,
         token=config.dashboard_token(token),
@@ -54,11 +53,7 @@ def dashboard(
         hosts=tuple(allow_host or ()),
         mask=mask_keys(mask),
     )
-    try:
-        check_serving(serving)
-    except NotServed as exc:
-        raise Refused(str(exc)) from exc
-    return asyncio.run(_serve(open_client(url, prefix), serving))
+    return asyncio.run(_serve(open_client(url, prefix), showing))
 
 
 def mask_keys(text: str | None) -> tuple[str, ...]:
@@ -66,22 +61,12 @@ def mask_keys(text: str | None) -> tuple[str, ...]:
     return tuple(key.strip() for key in (text or "").split(",") if key.strip())
 
 
-async def _serve(client: RedflowClient, serving: Serving) -> int:
+async def _serve(client: RedflowClient, showing: Showing) -> int:
     signals = StopSignals()
     try:
-        with refusals():
-            server = _server(client, serving)
-        await server.start()
-        output.dashboard_ready(server.url, serving.actions)
-        await signals.first.wait()
-        await server.stop()
+        async with shown(client, showing) as url:
+            output.dashboard_ready(url, showing.actions)
+            await signals.first.wait()
     finally:
         await client.close()
     return exits.OK
-
-
-def _server(client: RedflowClient, serving: Serving) -> DashboardServer:
-    try:
-        return DashboardServer(client, serving)
-    except NotServed as exc:
-        raise Refused(str(exc)) from exc

@@ -32,9 +32,9 @@ from redflow.cli.options import (
     queue_list,
 )
 from redflow.cli.reload import DevSession
+from redflow.cli.showing import Showing, shown
 from redflow.cli.signals import StopSignals
 from redflow.cli.wire import WorkerSettings
-from redflow.dashboard.serving import DashboardServer, NotServed, Serving
 
 
 def dev(
@@ -83,23 +83,23 @@ def dev(
         log_level=log_level.value,
     )
     # A server that somebody else runs may hold more than this session's runs: it is only looked at.
-    serving = Serving(port=dashboard_port, actions=url is None) if with_dashboard else None
-    return asyncio.run(_develop(settings, directory, port, serving))
+    showing = Showing(port=dashboard_port, actions=url is None) if with_dashboard else None
+    return asyncio.run(_develop(settings, directory, port, showing))
 
 
-async def _develop(settings: WorkerSettings, directory: Path, port: int | None, serving: Serving | None) -> int:
+async def _develop(settings: WorkerSettings, directory: Path, port: int | None, showing: Showing | None) -> int:
     signals = StopSignals()
     if settings.url is not None:
-        async with _dashboard(settings, serving) as shown:
-            output.dev_started(None, settings.prefix, shown)
+        async with _dashboard(settings, showing) as where:
+            output.dev_started(None, settings.prefix, where)
             return await DevSession(settings, signals).run()
     server = await start_dev_server(directory, port, signals)
     if server is None:
         return exits.OK
     async with server:
         own = replace(settings, url=server.unix_url)
-        async with _dashboard(own, serving) as shown:
-            output.dev_started(server.url, settings.prefix, shown)
+        async with _dashboard(own, showing) as where:
+            output.dev_started(server.url, settings.prefix, where)
             keeping = asyncio.create_task(keep_server(server), name="redflow-keep-server")
             try:
                 return await DevSession(own, signals).run()
@@ -110,20 +110,14 @@ async def _develop(settings: WorkerSettings, directory: Path, port: int | None, 
 
 
 @asynccontextmanager
-async def _dashboard(settings: WorkerSettings, serving: Serving | None) -> AsyncIterator[str | None]:
+async def _dashboard(settings: WorkerSettings, showing: Showing | None) -> AsyncIterator[str | None]:
     """Serve the dashboard meanwhile; its URL, or None if it is not wanted."""
-    if serving is None:
+    if showing is None:
         yield None
         return
     client = open_client(settings.url, settings.prefix, settings.app)
     try:
-        server = DashboardServer(client, serving)
-        await server.start()
-        try:
-            yield server.url
-        finally:
-            await server.stop()
-    except NotServed as exc:
-        raise Refused(str(exc)) from exc
+        async with shown(client, showing) as url:
+            yield url
     finally:
         await client.close()

@@ -194,7 +194,12 @@
   document.addEventListener("keydown", function (event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
     var inField = event.target.matches("input:not([type=checkbox]), select, textarea");
-    if (event.key === "Escape" && inField) { event.target.blur(); return; }
+    if (event.key === "Escape" && inField) {
+      // As it was: else leaving the field would be a change, and search for what was half typed.
+      if (event.target.matches("form.filters input")) event.target.value = event.target.defaultValue;
+      event.target.blur();
+      return;
+    }
     if (inField || byId("help").open) return;
     if (prefix) { prefix = false; clearTimeout(prefixTimer); go(event.key); return; }
     var key = event.key;
