@@ -19,7 +19,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 REDIS62 := $(VENV)/redis62/redis-server
 REDIS70 := /usr/bin/redis-server
 
-.PHONY: help venv demo demo-r7kit test test-62 test-70 test-cluster test-shards test-servers test-floors check audit mutants planted crash-points soak bench bench-peers acceptance clean
+.PHONY: help venv demo demo-r7kit test test-62 test-70 test-cluster test-shards test-servers test-floors check audit mutants planted crash-points soak bench bench-peers screenshots acceptance clean
 .DEFAULT_GOAL := help
 
 help:
@@ -38,6 +38,7 @@ help:
 	@echo "make crash-points  every Redis round trip of 12 scenarios, cut in three places by three faults; some 20 minutes"
 	@echo "make soak          100,000 runs while everything is killed, frozen and cut off; up to 3 hours   (ARGS='--seed 7')"
 	@echo "make bench         the benchmarks"
+	@echo "make screenshots   the pictures of the dashboard in the docs, in a real Chromium"
 	@echo "make acceptance    the measured limits, in full; half an hour  (ARGS=speed, contract or scale for a part)"
 	@echo "make bench-peers   redflow beside other systems, each in an environment of its own (an hour; ARGS=--quick)"
 	@echo "make audit         the dependencies against the database of known holes (asks the network)"
@@ -71,6 +72,11 @@ demo-r7kit: venv
 
 bench: venv
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+# The pictures of docs/how-to/dashboard.md, in Debian's Chromium.
+screenshots: venv
+	@tools/apt-install.sh chromium chromium
+	@$(BIN)/python -m tests.dashboard.pictures docs/images/dashboard
 
 acceptance: venv
 	@$(BIN)/python -m benchmarks.acceptance $(or $(ARGS),all)

@@ -20,6 +20,10 @@ TURNED = NASTY + "\u202eturned\u0007"
 """The same with what names may not hold: a mark that turns the direction of what follows, and a bell."""
 
 
+CALM = "invoice"
+"""In its place where people look at the pages."""
+
+
 class Speed(StrEnum):
     """How a parcel travels."""
 
@@ -46,6 +50,7 @@ class Scene:
     """Ids of runs, by what they show; and what holds the one that is running."""
 
     world: World
+    nasty: str = NASTY
     runs: dict[str, str] = field(default_factory=dict)
     event_id: str = ""
     go: asyncio.Event = field(default_factory=asyncio.Event)
@@ -84,7 +89,7 @@ def define(scene: Scene) -> None:
 
     async def payment(ctx: Context) -> None:
         async def charge() -> None:
-            raise CardDeclined(f"card declined: {TURNED}")
+            raise CardDeclined(f"card declined: {TURNED if scene.nasty == NASTY else 'insufficient funds'}")
 
         await ctx.step.run("check", ship, 1)
         await ctx.step.run("charge", charge)
@@ -113,12 +118,13 @@ def define(scene: Scene) -> None:
     define_workflow("flaky", handler=flaky, max_attempts=3, retries=WorkflowRetryPolicy(delay="1h"), registry=registry)
     define_workflow("report", handler=echo, cron=CronTrigger("0 8 * * *", timezone="Europe/Berlin"), registry=registry)
     define_workflow("review", handler=echo, event=EventTrigger("order.paid"), registry=registry)
-    define_workflow(NASTY, handler=echo, registry=registry)
+    define_workflow(scene.nasty, handler=echo, registry=registry)
 
 
-async def set_up(world: World) -> Scene:
+async def set_up(world: World, *, nasty: str = NASTY) -> Scene:
     """A worker, and a run in every state."""
-    scene = Scene(world)
+    scene = Scene(world, nasty)
+    text = TURNED if nasty == NASTY else nasty
     define(scene)
     await world.worker(replace(world.options(), concurrency=20))
     client = world.client
@@ -133,7 +139,7 @@ async def set_up(world: World) -> Scene:
     canceled = await client.run_by_name("parcel", {"number": 2}, queue_override="bulk")
     await client.cancel_run(canceled.id, reason="ordered twice")
     scene.runs["canceled"] = canceled.id
-    scene.runs["nasty"] = await scene.run(NASTY, {TURNED: TURNED, "password": "hunter2"})
+    scene.runs["nasty"] = await scene.run(scene.nasty, {text: text, "password": "hunter2"})
     emitted = await client.emit_event_detailed("order.paid", {"order": 17}, correlation_key="order-17")
     scene.event_id = emitted["event_id"]
     for handle in emitted["handles"]:

@@ -46,6 +46,7 @@ def test_every_verb_is_loaded_by_somebody_and_tested_one_by_one() -> None:
         "release_lock": "request_lock",
         "audit_locks": "request_lock",
         "note_lock": "request_lock",
+        "fire_schedule": "set_schedule_pause",
     }
     assert {f"test_{together.get(name, name)}.py" for name in VERBS} <= tested
 

@@ -8,14 +8,16 @@ from typing import ParamSpec
 
 import typer
 
-from redflow.cli import output
+from redflow.cli import events, output, queues, repair, runs, schedules, workers
 from redflow.cli.dashboard import dashboard
 from redflow.cli.dev import dev
 from redflow.cli.doctor import doctor
 from redflow.cli.exits import INTERRUPTED, REFUSED, Refused
+from redflow.cli.export import export
 from redflow.cli.run import run
-from redflow.cli.runs import explain
 from redflow.cli.server import server
+from redflow.cli.stats import stats
+from redflow.cli.tail import tail
 from redflow.cli.version import version
 from redflow.cli.worker import worker
 
@@ -47,9 +49,53 @@ def _answering(command: Callable[P, int]) -> Callable[P, None]:
     return answered
 
 
-_runs = typer.Typer(help="Look at runs.", no_args_is_help=True)
-_runs.command()(_answering(explain))
-app.add_typer(_runs, name="runs")
+def _group(name: str, help_text: str, **commands: Callable[..., int]) -> None:
+    """A command with commands of its own."""
+    group = typer.Typer(help=help_text, no_args_is_help=True)
+    for own_name, command in commands.items():
+        group.command(own_name)(_answering(command))
+    app.add_typer(group, name=name)
 
-for _command in (dev, dashboard, worker, run, doctor, server, version):
+
+_group(
+    "runs",
+    "Look at runs and repair them.",
+    list=runs.list_runs,
+    show=runs.show,
+    tail=tail,
+    explain=runs.explain,
+    failures=runs.failures,
+    cancel=repair.cancel,
+    retry=repair.retry,
+    rerun=repair.rerun,
+    export=export,
+)
+_group("events", "Look at events and emit them.", list=events.list_events, show=events.show, emit=events.emit)
+_group(
+    "workflows",
+    "Registered workflows; pause and resume.",
+    list=queues.list_workflows,
+    pause=queues.pause_workflow,
+    resume=queues.resume_workflow,
+)
+_group(
+    "queues",
+    "Queues and their lines; pause and resume.",
+    list=queues.list_queues,
+    pause=queues.pause_queue,
+    resume=queues.resume_queue,
+)
+_group(
+    "schedules",
+    "Cron triggers; pause, resume, fire now.",
+    list=schedules.list_schedules,
+    pause=schedules.pause,
+    resume=schedules.resume,
+    fire=schedules.fire,
+)
+_group(
+    "workers", "Live workers; drain and resume.", list=workers.list_workers, drain=workers.drain, resume=workers.resume
+)
+
+for _command in (dev, dashboard, worker, run, stats, doctor, server, version):
     app.command()(_answering(_command))

@@ -187,6 +187,8 @@ async def _start(command: Command, orders: Orders) -> WorkerHandle | int:
 async def _until_the_end(worker: WorkerHandle, orders: Orders) -> int:
     """Wait for an order, or for the moment from which the worker can do nothing more; returns the exit code."""
     while not worker.exhausted:
+        if worker.draining == "stop" and worker.drained:
+            return exits.WORKER_DRAINED
         try:
             async with asyncio.timeout(_LOOK_S):
                 await orders.stop.wait()

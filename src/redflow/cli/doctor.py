@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Annotated
 
 import typer
@@ -35,7 +34,7 @@ async def _examine(client: RedflowClient, as_json: bool) -> int:
     finally:
         await client.close()
     if as_json:
-        output.line(json.dumps(report, ensure_ascii=False))
+        output.json_line(dict(report))
     else:
         output.diagnosis(report)
     return exits.OK if report["healthy"] else exits.WARNED

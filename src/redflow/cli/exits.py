@@ -18,6 +18,9 @@ RUN_FAILED: Final = 1
 WARNED: Final = 1
 """`doctor`: there is a problem or a warning."""
 
+PARTLY: Final = 1
+"""`runs cancel` and `runs retry` of named runs: some could not be."""
+
 REFUSED: Final = 2
 """The command can't be carried out: bad usage, no server, no such module or workflow. One line says why."""
 
@@ -26,6 +29,9 @@ RUN_CANCELED: Final = 3
 
 RUN_LASTS: Final = 4
 """`run --wait --timeout`: the run has not ended in time; it goes on."""
+
+WORKER_DRAINED: Final = 69
+"""A worker process that was told to claim nothing more and to end has; it is not replaced. Its command exits with 0."""
 
 WORKER_HANGS: Final = 70
 """`worker`: all threads of a worker process hang; start the command again."""

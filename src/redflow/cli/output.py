@@ -6,16 +6,13 @@ Texts from elsewhere are never taken for rich's markup.
 
 from __future__ import annotations
 
-import json
 import signal
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.panel import Panel
-from rich.text import Text
-
 from redflow import __version__
+from redflow.cli.texts import json_text, safe
 from redflow.cli.wire import NotStarted, Ready
 from redflow.engines.redis.embedded import EmbeddedServer
 from redflow.types import DoctorReport, JsonData
@@ -26,10 +23,20 @@ def line(text: str) -> None:
     print(text, flush=True)
 
 
+def lines(texts: Iterable[str]) -> None:
+    """Lines of a result, such as a table."""
+    for text in texts:
+        print(text)
+    sys.stdout.flush()
+
+
 def notice(text: str, style: str = "", *, err: bool = False) -> None:
     """A line for people."""
+    from rich.console import Console  # late: it takes longer than many commands
+    from rich.text import Text
+
     # A new console each time: it looks at the stream and the terminal as they are now.
-    Console(stderr=err, highlight=False).print(Text(text, style), soft_wrap=True)
+    Console(stderr=err, highlight=False).print(Text(safe(text, lines=True), style), soft_wrap=True)
 
 
 def refusal(text: str) -> None:
@@ -67,6 +74,10 @@ def dev_started(url: str | None, prefix: str | None, dashboard: str | None) -> N
 
 def dev_obstacle(obstacle: NotStarted) -> None:
     """The worker can't start until the source is changed."""
+    from rich.console import Console
+    from rich.panel import Panel
+    from rich.text import Text
+
     text = f"{(obstacle.detail or obstacle.text).rstrip()}\n\nWaiting for a change of the source."
     console = Console(stderr=True, highlight=False)
     console.print(Panel(Text(text), title=Text(obstacle.text), title_align="left", border_style="red"))
@@ -107,6 +118,10 @@ class WorkerLines:
             f"worker {pid}: all threads hang in steps that were given up; ending, to be started again", "red", err=True
         )
 
+    def worker_drained(self, pid: int) -> None:
+        """A worker process was drained and has ended; it is not replaced."""
+        notice(f"worker {pid} was drained and has ended", err=self._err)
+
     def stopping(self, grace_s: float) -> None:
         """The end has begun."""
         text = f"stopping: runs have {grace_s:g} s to end, the rest is handed back (again: hand back now)"
@@ -127,12 +142,12 @@ def _end_text(code: int) -> str:
 
 def json_line(value: JsonData) -> None:
     """A result as one line of JSON."""
-    line(json.dumps(value, ensure_ascii=False))
+    line(json_text(value))
 
 
 def run_output(value: JsonData) -> None:
     """The output of a run."""
-    line(json.dumps(value, ensure_ascii=False, indent=2))
+    line(json_text(value, indent=2))
 
 
 def run_failed(run_id: str, error: JsonData) -> None:

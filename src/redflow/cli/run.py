@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
-import sys
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from redflow.cli import exits, output
+from redflow.cli.asking import read_input
 from redflow.cli.exits import Refused, refusals
 from redflow.cli.options import Prefix, Url, open_client
 from redflow.client import RedflowClient
@@ -52,7 +50,8 @@ def run(
     """
     if timeout is not None and not wait:
         raise Refused("--timeout says how long to --wait")
-    value = _read_input(input, input_file)
+    given = read_input(input, input_file)
+    value = given[0] if given else {}
     at = _read_time(run_at)
     timeout_s = None if not wait else math.inf if timeout is None else timeout
     return asyncio.run(_run(open_client(url, prefix), name, value, idempotency_key, at, timeout_s, as_json))
@@ -126,33 +125,6 @@ async def _lasts(handle: RunHandle[JsonData], timeout_s: float, as_json: bool) -
     else:
         output.run_lasts(handle.id, timeout_s)
     return exits.RUN_LASTS
-
-
-def _read_input(text: str | None, file: str | None) -> JsonData:
-    """The input as the options give it.
-
-    Raises:
-        Refused: both are given, the file can't be read, or what they hold is no JSON.
-    """
-    if text is not None and file is not None:
-        raise Refused("give the input by --input or by --input-file, not both")
-    what = "--input"
-    if file is not None:
-        what = f"--input-file {file}"
-        try:
-            text = sys.stdin.read() if file == "-" else Path(file).read_text("utf-8-sig")
-        except (OSError, UnicodeDecodeError) as exc:
-            reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
-            raise Refused(f"{what} can't be read: {reason}") from exc
-    if text is None:
-        return {}
-    try:
-        value: JsonData = json.loads(text)
-    except json.JSONDecodeError as exc:
-        raise Refused(f"{what} is not JSON: {exc.msg} at line {exc.lineno} column {exc.colno}") from exc
-    except RecursionError as exc:
-        raise Refused(f"{what} is nested too deeply") from exc
-    return value
 
 
 def _read_time(text: str | None) -> datetime | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from redflow.cli import exits
@@ -52,6 +53,10 @@ class Watcher(Protocol):
         """All threads of a worker process hang."""
         ...
 
+    def worker_drained(self, pid: int) -> None:
+        """A worker process was drained and has ended; it is not replaced."""
+        ...
+
     def stopping(self, grace_s: float) -> None:
         """The end has begun."""
         ...
@@ -81,7 +86,7 @@ class Supervisor:
         self._refused: NotStarted | None = None
 
     async def run(self) -> int:
-        """Keep the processes running until a signal comes; returns the command's exit code.
+        """Keep the processes running until a signal comes, or all were drained; returns the command's exit code.
 
         Raises:
             Refused: the first start failed for a reason that a restart would not mend.
@@ -89,7 +94,7 @@ class Supervisor:
         signals = StopSignals()
         keepers = [asyncio.create_task(self._keep(signals)) for _ in range(self._processes)]
         for keeper in keepers:
-            keeper.add_done_callback(lambda _: self._over.set())  # only a defect ends one earlier
+            keeper.add_done_callback(lambda keeper: self._keeper_ended(keeper, keepers))
         await wait_first(signals.first, self._over)
         if not self._over.is_set():
             self._watcher.stopping(self._settings.grace_ms / 1000)
@@ -98,6 +103,11 @@ class Supervisor:
         if self._refused is not None:
             raise Refused(self._refused.text)
         return self._code
+
+    def _keeper_ended(self, keeper: asyncio.Task[None], keepers: Sequence[asyncio.Task[None]]) -> None:
+        """One of the processes is replaced no more: it was drained, or there is a defect here."""
+        if keeper.cancelled() or keeper.exception() is not None or all(other.done() for other in keepers):
+            self._over.set()
 
     async def _keep(self, signals: StopSignals) -> None:
         """One process after another, until the end."""
@@ -110,8 +120,12 @@ class Supervisor:
                 if await process.stop(signals) < 0:
                     self._watcher.worker_killed(process.pid)
                 return
+            code = await process.wait()
+            if code == exits.WORKER_DRAINED:
+                self._watcher.worker_drained(process.pid)
+                return
             pause_s = backoff.next_pause_s()
-            self._judge_death(process.pid, await process.wait(), pause_s)
+            self._judge_death(process.pid, code, pause_s)
             await wait_first(self._over, timeout_s=pause_s)
 
     def _report(self, process: WorkerProcess, report: Report) -> None:

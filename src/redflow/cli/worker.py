@@ -44,7 +44,7 @@ def worker(
     Then it claims nothing more, gives its runs the grace period to end, and hands back the rest, which go on
     elsewhere. A second signal hands them back at once.
 
-    Exit codes: 0 ended by a signal, 2 can't start (no server, no such module, no workflow, a bad option),
+    Exit codes: 0 ended by a signal or drained, 2 can't start (no server, no such module, no workflow, a bad option),
     70 all threads of a process hang: start it again.
     """
     names, app_name = located(modules, app)

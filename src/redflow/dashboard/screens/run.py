@@ -22,6 +22,7 @@ from redflow.types import (
 T = TypeVar("T")
 
 _MOST_CHILDREN: Final = 200
+_SCAN: Final = 1_000
 
 
 async def run(site: Site, asked: Asked) -> Page:
@@ -104,7 +105,7 @@ async def _children(site: Site, state: RunState, steps: list[StepState]) -> list
     if not any("child_run_id" in step for step in steps) and state["attempt"] == 0:
         return []
     found = await site.client.search_runs(
-        SearchRunsParams(parent_run_id=state["id"], limit=_MOST_CHILDREN, sort="asc", created_after=state["created_at"])
+        SearchRunsParams(parent_run_id=state["id"], limit=_MOST_CHILDREN, sort="asc", scan=_SCAN, created_after=state["created_at"])
     )
     return found["runs"]
 

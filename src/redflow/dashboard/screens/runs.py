@@ -11,6 +11,8 @@ from redflow.types import ALL_STATUSES, ListRunsParams, RunStatus, SearchRunsPar
 
 SIZES: Final = (25, 50, 100, 200)
 SINCE: Final = ("15m", "1h", "24h", "7d", "30d")
+_SCAN: Final = 1_000
+"""Runs that one page looks at for a text, a queue or an error, which no index knows; the next page goes on there."""
 _FILTERS: Final = ("status", "workflow", "queue", "parent", "q", "since", "until", "error", "sort", "size")
 
 
@@ -66,6 +68,7 @@ def filters_of(asked: Asked, now: int) -> SearchRunsParams:
         limit=SIZES[1] if size is None else int(size),
         sort="asc" if sort == "asc" else "desc",
         error=asked.text("error"),
+        scan=_SCAN,
     )
 
 

@@ -1,0 +1,49 @@
+"""`redflow workers drain --stop` ends a process of `redflow worker`, for good; completions; what a start loads."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from tests.cli.here import Here
+from tests.cli.programs import Programs
+
+FLOWS = """
+import asyncio
+from redflow import workflow
+
+@workflow("slow")
+async def slow(ctx):
+    await asyncio.sleep(float(ctx.input))
+    return "done"
+"""
+
+
+def test_a_drained_process_ends_after_its_last_run_and_the_command_with_it(
+    here: Here, programs: Programs, redis_url: str, prefix: str
+) -> None:
+    (programs.directory / "flows.py").write_text(FLOWS)
+    where = ("--url", redis_url, "--prefix", prefix)
+    worker = programs.start("worker", "flows.py", *where)
+    worker.wait_for("is ready")
+    run_id = here.run("run", "slow", "--input", "1", *where)[1].strip()
+    (info,) = json.loads(here.run("workers", "list", "--json", *where)[1])["workers"]
+    assert here.run("workers", "drain", info["id"], "--stop", *where)[:2] == (0, f"{info['id']}: drains\n")
+    assert worker.wait() == 0, worker.text
+    assert any("was drained and has ended" in line for line in worker.out), worker.text
+    code, out, _ = here.run("runs", "show", run_id, "--json", *where)
+    assert (code, json.loads(out)["run"]["status"] in ("succeeded", "queued")) == (0, True)
+
+
+def test_completions_come_from_the_executable(programs: Programs) -> None:
+    asked = programs.start(_REDFLOW_COMPLETE="complete_bash", COMP_WORDS="redflow runs ca", COMP_CWORD="2")
+    assert asked.wait() == 0, asked.text
+    assert asked.out == ["cancel"]
+
+
+def test_the_command_line_loads_no_more_than_it_needs() -> None:
+    names = "rich.progress", "rich.panel", "rich.live", "redflow.cli.progress", "temporalio"
+    code = f"import sys, redflow.cli.app; print([name for name in {names!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-P", "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
