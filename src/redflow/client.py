@@ -420,7 +420,7 @@ class RedflowClient:
 
         Returns:
             {"runs", "scanned"}: the page, and how many runs were looked at. `next_cursor` says how to go on, where
-            there may be more; `truncated` is True when the search stopped after 10,000 runs or 64 MiB. A status, a
+            there may be more; `truncated` is True when the search stopped after `scan` runs or 64 MiB. A status, a
             workflow, a range of time and a parent are found by an index; a queue and a text are looked for.
         """
         return await self.engine.search_runs(params or SearchRunsParams())

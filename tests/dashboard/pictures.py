@@ -81,7 +81,11 @@ async def _take(browser: Browser, url: str, scene: Scene, directory: Path) -> No
                     await tab.open(path)
                     taken = await tab.page.screenshot(full_page=name == "run" and form == "wide")
                     file = directory / f"{name}-{form}-{'dark' if dark else 'light'}.png"
-                    picture = Image.open(io.BytesIO(taken)).convert("RGB").quantize(_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+                    picture = (
+                        Image.open(io.BytesIO(taken))
+                        .convert("RGB")
+                        .quantize(_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+                    )
                     picture.save(file, optimize=True)
 
 

@@ -105,7 +105,9 @@ async def _children(site: Site, state: RunState, steps: list[StepState]) -> list
     if not any("child_run_id" in step for step in steps) and state["attempt"] == 0:
         return []
     found = await site.client.search_runs(
-        SearchRunsParams(parent_run_id=state["id"], limit=_MOST_CHILDREN, sort="asc", scan=_SCAN, created_after=state["created_at"])
+        SearchRunsParams(
+            parent_run_id=state["id"], limit=_MOST_CHILDREN, sort="asc", scan=_SCAN, created_after=state["created_at"]
+        )
     )
     return found["runs"]
 
