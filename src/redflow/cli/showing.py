@@ -5,6 +5,8 @@ What it needs is imported when one is wanted, so that other commands don't wait 
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -32,6 +34,7 @@ async def shown(client: RedflowClient, how: Showing) -> AsyncIterator[str]:
     Raises:
         Refused: others could see it, or the port is taken.
     """
+    await asyncio.to_thread(importlib.import_module, "redflow.dashboard.serving")  # signals are heard meanwhile
     from redflow.dashboard.serving import DashboardServer, NotServed, Serving
 
     serving = Serving(how.host, how.port, how.token, how.actions, how.hosts, how.mask)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -54,7 +54,7 @@ class Live:
         """Whether no further stream is taken."""
         return self.streams >= MOST_STREAMS
 
-    async def stream(self, at: str, base: str, seen: str) -> AsyncIterator[bytes]:
+    async def stream(self, at: str, base: str, seen: str) -> AsyncGenerator[bytes, None]:
         """What a page's EventSource gets: `page` with the new inside, `trouble` with what is wrong.
 
         Args:
