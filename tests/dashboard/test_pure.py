@@ -25,6 +25,8 @@ RUN: RunState = {
     "started_at": 1_001_000,
     "finished_at": 1_101_000,
 }
+
+
 def a_step(name: str, seq: int, start: int, end: int, output: JsonValue) -> StepState:
     """A step that succeeded in attempt 2."""
     return {
@@ -184,11 +186,6 @@ def test_a_run_becomes_a_test_that_compiles() -> None:
     assert "too large" in as_pytest({**RUN, "input": "x" * 50_000}, [], ())
     error: SerializedError = {"name": "\nimport os", "message": "\n1/0", "kind": "error"}
     evil: StepState = {**STEPS[0], "name": "'''\nimport os", "status": "failed", "error": error}
-        **STEPS[0],
-        "name": "'''\nimport os",
-        "status": "failed",
-        "error": {"name": "\nimport os", "message": "\n1/0", "kind": "error"},
-    }
     assert "\nimport os" not in as_pytest(failed, [evil], ())
 
 

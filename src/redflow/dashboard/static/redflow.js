@@ -119,16 +119,28 @@
     if (panel) setTimeout(function () { if (!document.hidden) reload(); else retryTrouble(); }, 3000);
   }
 
-  function reload() {
-    var page = byId("page");
-    fetch(base + page.dataset.at, { headers: { "HX-Request": "true" }, credentials: "same-origin" }).then(function (answer) {
+  function fetched(then, otherwise) {
+    var at = byId("page").dataset.at;
+    fetch(base + at, { headers: { "HX-Request": "true" }, credentials: "same-origin" }).then(function (answer) {
       return answer.text().then(function (html) {
-        page.dataset.live = answer.ok ? "yes" : "no";
-        page.dataset.digest = "";
-        morph(html);
-        connect();
+        if (byId("page").dataset.at === at) then(answer, html);
       });
+    }).catch(otherwise);
+  }
+
+  function reload() {
+    fetched(function (answer, html) {
+      var page = byId("page");
+      page.dataset.live = answer.ok ? "yes" : "no";
+      page.dataset.digest = "";
+      morph(html);
+      connect();
     }, function () { setTimeout(reload, 5000); });
+  }
+
+  // After an action: what came of it is shown at once, also while updates are stopped.
+  function refresh() {
+    fetched(function (answer, html) { if (answer.ok) morph(html); }, function () { /* the stream tells */ });
   }
 
   function toggleLive() {
@@ -273,6 +285,7 @@
     if (bulk) bulk.replaceChildren();
     all('#page input[name="ids"]').forEach(function (box) { box.checked = false; });
     tellChosen();
+    refresh();
   });
   document.addEventListener("htmx:sendError", function () {
     byId("notice").innerHTML = '<p class="notice failed">The dashboard could not be reached; nothing is known about what became of it.</p>';
