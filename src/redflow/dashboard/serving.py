@@ -153,7 +153,9 @@ def _listen(serving: Serving) -> socket.socket:
     ports = [serving.port] if serving.port is not None else [USUAL_PORT, 0]
     trouble: OSError | None = None
     for port in ports:
-        made = socket.socket(socket.AF_INET6 if ":" in serving.host else socket.AF_INET)
+        family = socket.AF_INET6 if ":" in serving.host else socket.AF_INET
+        # The protocol is named because asyncio looks at it before it turns Nagle off: else each page takes 40 ms more.
+        made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             made.bind((serving.host, port))
