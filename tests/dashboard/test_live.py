@@ -6,8 +6,11 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 
+import httpx
+
 from redflow.dashboard.live import Live, Sight
-from tests.support.world import soon
+from redflow.dashboard.serving import DashboardServer, Serving
+from tests.support.world import World, soon
 
 
 class Pages:
@@ -65,3 +68,26 @@ async def test_visitors_of_one_page_share_the_work_and_nobody_looks_for_nobody()
     await asyncio.gather(*tasks, return_exceptions=True)
     assert pages.looks <= looks + 1
     assert all(task.done() for task in tasks)
+
+
+async def test_a_visitor_who_leaves_is_noticed(world: World) -> None:
+    """Over a real connection, which simply ends."""
+
+    def looking() -> bool:
+        return any(task.get_name() == "redflow-dashboard-live" for task in asyncio.all_tasks())
+
+    served = DashboardServer(world.client, Serving(port=0))
+    await served.start()
+    try:
+        async with (
+            httpx.AsyncClient(base_url=served.url) as http,
+            http.stream("GET", "/live", params={"at": "/runs", "seen": ""}) as answer,
+        ):
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            async for line in answer.aiter_lines():
+                if line == "event: page":
+                    break
+            assert looking()
+        await soon(lambda: not looking(), "the end of the looks")
+    finally:
+        await served.stop()
