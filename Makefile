@@ -19,7 +19,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 REDIS62 := $(VENV)/redis62/redis-server
 REDIS70 := /usr/bin/redis-server
 
-.PHONY: help venv demo demo-r7kit test test-62 test-70 test-70-core test-cluster test-shards test-encrypted test-servers test-floors check audit mutants planted crash-points soak simulate faults-full bench bench-peers acceptance clean
+.PHONY: help venv demo demo-r7kit test test-62 test-70 test-70-core test-cluster test-shards test-encrypted test-servers test-floors check audit mutants planted crash-points soak simulate faults-full bench bench-peers screenshots acceptance clean
 .DEFAULT_GOAL := help
 
 help:
@@ -41,6 +41,7 @@ help:
 	@echo "make soak          100,000 runs while everything is killed, frozen and cut off; up to 3 hours   (ARGS='--seed 7')"
 	@echo "make faults-full   faults at the size of the goal: a log of a million keys, a million runs in line; half an hour"
 	@echo "make bench         the benchmarks"
+	@echo "make screenshots   the pictures of the dashboard in the docs, in a real Chromium"
 	@echo "make acceptance    the measured limits, in full; half an hour  (ARGS=speed, contract or scale for a part)"
 	@echo "make bench-peers   redflow beside other systems, each in an environment of its own (an hour; ARGS=--quick)"
 	@echo "make audit         the dependencies against the database of known holes (asks the network)"
@@ -74,6 +75,11 @@ demo-r7kit: venv
 
 bench: venv
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+# The pictures of docs/how-to/dashboard.md, in Debian's Chromium.
+screenshots: venv
+	@tools/apt-install.sh chromium chromium
+	@$(BIN)/python -m tests.dashboard.pictures docs/images/dashboard
 
 acceptance: venv
 	@$(BIN)/python -m benchmarks.acceptance $(or $(ARGS),all)

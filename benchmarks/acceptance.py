@@ -17,6 +17,7 @@ from benchmarks import (
     backlog,
     blocked,
     bursts,
+    dashboard,
     fanout,
     idle,
     latency,
@@ -104,6 +105,7 @@ SCALE_LIMITS: Final = (
         Limit("bursts", f"{verb}: {bursts.CHUNK} of n, longest by CPU", "at most", bursts.LIMIT_MS)
         for verb in ("promote_runs", "purge_runs")
     ),
+    Limit("dashboard", dashboard.SLOWEST, "at most", dashboard.LIMIT_MS),
     *(Limit("prices", f"{verb}, {cap} at a time", "at most", 5) for verb, cap in prices.CAPS.items()),
     *(Limit("workers", f"{kind}, 8: least share", "at least", 0.5) for kind in workers.KINDS),
     *(Limit("workers", f"{kind}, 8: beside one", "at least", 0.8) for kind in workers.KINDS),
@@ -113,7 +115,7 @@ them, the longest of all, and to half of that on average where a call has as muc
 stands beside it, a machine with other work to do makes any script longer. Eight workers on few cores can't do more than
 one, but must not do less."""
 
-_SCALE_MEASURED_BY: Final = tuple(module.BENCHMARK for module in (backlog, bursts, prices, workers))
+_SCALE_MEASURED_BY: Final = tuple(module.BENCHMARK for module in (backlog, bursts, dashboard, prices, workers))
 
 
 def missed(reports: Mapping[str, Report], limits: Sequence[Limit] | None = None) -> list[Limit]:

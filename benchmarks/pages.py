@@ -45,15 +45,15 @@ _PAYLOADS: Final = {"succeeded": b'{"done":true}', "failed": b'{"name":"ValueErr
 _HOUR_MS: Final = 3_600_000
 _WARM_UP: Final = 5
 
-_REGISTRY: Final = WorkflowRegistry()
+REGISTRY: Final = WorkflowRegistry()
 
 
 async def _handler(ctx: WorkflowHandlerContext[JsonData]) -> None:
     """Never called: what is measured are records."""
 
 
-COMMON: Final = define_workflow("common", handler=_handler, queue="busy", registry=_REGISTRY)
-RARE: Final = define_workflow("rare", handler=_handler, queue="busy", registry=_REGISTRY)
+COMMON: Final = define_workflow("common", handler=_handler, queue="busy", registry=REGISTRY)
+RARE: Final = define_workflow("rare", handler=_handler, queue="busy", registry=REGISTRY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ Question = Callable[[History], Awaitable[int]]
 async def measure(bench: Bench) -> None:
     """A history of SMALL runs, one of `n`, and each question `seconds` times to both; what counts is its median."""
     memory = await used_memory(bench.redis)
-    async with bench.world(_REGISTRY) as small_client, bench.world(_REGISTRY) as large_client:
+    async with bench.world(REGISTRY) as small_client, bench.world(REGISTRY) as large_client:
         small = await fill(small_client, SMALL)
         started = time.perf_counter()
         large = await fill(large_client, bench.settings.n)

@@ -22,6 +22,7 @@ from redflow.domain.orders import build_order
 from redflow.domain.retry import MAX_JITTER_MS, backoff_ms
 from redflow.domain.retry import is_retryable_error as is_retryable_error
 from redflow.domain.sealing import Vault
+from redflow.domain.step import StepKind
 from redflow.emitting import accept_event, build_event
 from redflow.engine import Engine, RunEnd
 from redflow.engines.redis.durable import WAIT_MS
@@ -393,6 +394,10 @@ class RedflowClient:
         """The steps of a run in the order they were first started; [] if there is no such run."""
         return await self.engine.get_run_steps(run_id)
 
+    async def get_step_kinds(self, run_id: str) -> dict[str, StepKind]:
+        """Which primitive each step of a run is, by name: run, sleep, event or child; {} if there is no such run."""
+        return await self.engine.get_step_kinds(run_id)
+
     async def get_run_attempts(self, run_id: str) -> list[AttemptTrace]:
         """The finished attempts of a run, each with the steps that finished in it; [] if there is no such run."""
         return await self.engine.get_run_attempts(run_id)
@@ -432,7 +437,7 @@ class RedflowClient:
 
         Returns:
             {"runs", "scanned"}: the page, and how many runs were looked at. `next_cursor` says how to go on, where
-            there may be more; `truncated` is True when the search stopped after 10,000 runs or 64 MiB. A status, a
+            there may be more; `truncated` is True when the search stopped after `scan` runs or 64 MiB. A status, a
             workflow, a range of time and a parent are found by an index; a queue and a text are looked for.
         """
         return await self.engine.search_runs(params or SearchRunsParams())

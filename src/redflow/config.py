@@ -14,6 +14,7 @@ REDFLOW_RUN_RETENTION_DAYS  how long finished runs are kept, days (a float)     
 REDFLOW_SHARDS              hash slots that a prefix is spread over               1
 REDFLOW_CODEC_KEYS          keys that payloads are encrypted with, as JSON        none: plain text
 REDFLOW_CODEC_KEYS_FILE     a file that holds that JSON                           none
+REDFLOW_DASHBOARD_TOKEN     what visitors of `redflow dashboard` must know        none
 REDFLOW_LOG                 "1": debug logging and JSON telemetry lines           off
 TZ                          time zone of cron triggers that name none             the machine's
 =========================== ===================================================== ==========================
@@ -141,6 +142,11 @@ def codec_keys() -> tuple[str, str] | None:
         return Path(path).read_text("utf-8"), f"the file {path} of REDFLOW_CODEC_KEYS_FILE"
     except (OSError, UnicodeDecodeError) as exc:
         raise ValueError(f"REDFLOW_CODEC_KEYS_FILE: {path} can't be read ({type(exc).__name__})") from None
+
+
+def dashboard_token(token: str | None = None) -> str | None:
+    """What visitors of the dashboard must know: the argument, else REDFLOW_DASHBOARD_TOKEN; None if both are blank."""
+    return (token or "").strip() or os.environ.get("REDFLOW_DASHBOARD_TOKEN", "").strip() or None
 
 
 def local_zone() -> str | None:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from redflow.definitions import AnyWorkflow
 from redflow.domain.run import RunOrder
+from redflow.domain.step import StepKind
 from redflow.engine_operations import Operations
 from redflow.errors import RedflowError, SerializedError
 from redflow.types import (
@@ -133,6 +134,10 @@ class Engine(EventPort, Protocol):
 
     async def get_run_steps(self, run_id: str) -> list[StepState]:
         """Its steps, by seq."""
+        ...
+
+    async def get_step_kinds(self, run_id: str) -> dict[str, StepKind]:
+        """Which primitive each of its steps is, by name."""
         ...
 
     async def get_run_attempts(self, run_id: str) -> list[AttemptTrace]:

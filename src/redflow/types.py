@@ -427,6 +427,7 @@ class SearchRunsParams:
         limit: how many at most, 1 to 200.
         sort: newest ("desc") or oldest ("asc") first.
         error: runs whose error has exactly this name, such as "ValueError".
+        scan: after how many runs that it had to look at the search stops, 1 to 10,000; `next_cursor` goes on there.
     """
 
     status: RunStatus | None = None
@@ -440,6 +441,7 @@ class SearchRunsParams:
     limit: int = 50
     sort: SortOrder = "desc"
     error: str | None = None
+    scan: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)

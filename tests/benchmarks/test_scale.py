@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 from redis.asyncio import Redis
 
-from benchmarks import acceptance, backlog, bursts, prices, workers
+from benchmarks import acceptance, backlog, bursts, dashboard, prices, workers
 from benchmarks.acceptance import SCALE_LIMITS, Limit
 from benchmarks.harness import Report, Settings
 from benchmarks.stalls import watching_scripts
@@ -37,6 +37,12 @@ def test_runs_that_fall_due_or_expire_at_once(redis_url: str, monkeypatch: pytes
     report = bursts.BENCHMARK.run(replace(_TINY, url=redis_url))
     measured(report)
     assert report.figures.get("due, 1 worker: create of others, p50").median > 0
+
+
+def test_pages_of_the_dashboard(redis_url: str) -> None:
+    report = dashboard.BENCHMARK.run(replace(_TINY, n=1_500, url=redis_url))
+    measured(report)
+    assert report.figures.get("run with children: p50").median > 0
 
 
 def test_prices(redis_url: str) -> None:

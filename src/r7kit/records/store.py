@@ -174,7 +174,7 @@ class TaskStore:
             fields = {name: value for name, value in zip(wanted, values, strict=True) if value is not None}
         if "uuid" not in fields:
             raise TaskNotFoundError.of(order.task_id)
-        return _model(fields)
+        return task_model(fields)
 
     async def exists(self, order: ops.TaskExists) -> bool:
         """Whether the task is there and not deleted."""
@@ -260,7 +260,12 @@ def _text(names: Sequence[str]) -> str:
     return orjson.dumps(names).decode()
 
 
-def _model(fields: Mapping[str, Reply]) -> TaskModel:
+def task_model(fields: Mapping[str, Reply]) -> TaskModel:
+    """A record's fields as a model.
+
+    Raises:
+        ValueError: a field is broken.
+    """
     meta = {name: as_text(fields[name]) for name in META_FIELDS if name in fields}
     payload = {name[len(PAYLOAD) :]: as_text(value) for name, value in fields.items() if name.startswith(PAYLOAD)}
     attributes = {

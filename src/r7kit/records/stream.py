@@ -110,7 +110,7 @@ class ChangeFeed:
         while True:
             entries = as_list(await self._connection.read("XRANGE", self._stream, f"({since}", "+", "COUNT", _AT_ONCE))
             for entry in entries:
-                change = _change(entry)
+                change = change_of(entry)
                 since = as_text(as_list(entry)[0])
                 if change is not None:
                     yield change
@@ -151,13 +151,13 @@ class ChangeFeed:
             return
         for entry in as_list(as_list(as_list(reply)[0])[1]):
             self._position = as_text(as_list(entry)[0])
-            change = _change(entry)
+            change = change_of(entry)
             if change is not None:
                 for queue in self._queues.get(change.uuid, ()):
                     queue.put_nowait(change)
 
 
-def _change(entry: Reply) -> TaskChange | None:
+def change_of(entry: Reply) -> TaskChange | None:
     """An entry as a change; None for one that another program put there, which is none of ours."""
     entry_id, flat = as_list(entry)
     values = as_list(flat)

@@ -9,6 +9,7 @@ from typing import ParamSpec
 import typer
 
 from redflow.cli import events, output, queues, repair, runs, schedules, workers
+from redflow.cli.dashboard import dashboard
 from redflow.cli.dev import dev
 from redflow.cli.doctor import doctor
 from redflow.cli.exits import INTERRUPTED, REFUSED, Refused
@@ -96,5 +97,5 @@ _group(
     "workers", "Live workers; drain and resume.", list=workers.list_workers, drain=workers.drain, resume=workers.resume
 )
 
-for _command in (dev, worker, run, stats, doctor, server, version):
+for _command in (dev, dashboard, worker, run, stats, doctor, server, version):
     app.command()(_answering(_command))

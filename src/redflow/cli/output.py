@@ -54,8 +54,16 @@ def server_ready(server: EmbeddedServer) -> None:
     notice(f"  {server.unix_url}")
 
 
-def dev_started(url: str | None, prefix: str | None) -> None:
+def dashboard_ready(url: str, actions: bool) -> None:
+    """The dashboard is served."""
+    notice(f"dashboard {'' if actions else '(read-only) '}is ready; Ctrl-C ends it")
+    notice(f"  {url}", "bold")
+
+
+def dev_started(url: str | None, prefix: str | None, dashboard: str | None) -> None:
     """The head of a `dev` session; `url` is what other shells need, None if the user gave it."""
+    if dashboard is not None:
+        notice(f"dashboard: {dashboard}", "bold")
     notice(f"redflow dev {__version__}; Ctrl-C ends it")
     if url is not None:
         notice("for another shell:")

@@ -13,6 +13,9 @@ DEFAULT_LIMIT: Final = 50
 LARGEST_PAGE: Final = 200
 """How many items one script call reads, and the most a search gives."""
 
+MOST_SCANNED: Final = 10_000
+"""The most runs that one search looks at."""
+
 MAX_QUERY_CHARS: Final = 1_000
 """The longest text that is searched for."""
 
@@ -48,6 +51,8 @@ def check_search(params: SearchRunsParams) -> None:
     for field, value in (("created_after", params.created_after), ("created_before", params.created_before)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
             raise ValueError(f"{field} must be a whole number of epoch ms, got {value!r:.100}")
+    if isinstance(params.scan, bool) or not isinstance(params.scan, int) or not 1 <= params.scan <= MOST_SCANNED:
+        raise ValueError(f"scan must be a whole number from 1 to {MOST_SCANNED}, got {params.scan!r:.100}")
 
 
 def is_text(value: object) -> bool:

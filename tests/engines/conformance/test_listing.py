@@ -215,13 +215,17 @@ async def test_queries_about_nothing(world: World) -> None:
 
 async def test_a_search_stops_and_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     made = sorted(await many(world, 250), reverse=True)
-    monkeypatch.setattr("redflow.engines.redis.listing._MOST_SCANNED", 120)
-    page = await world.client.search_runs(SearchRunsParams(query="nowhere"))
+    page = await world.client.search_runs(SearchRunsParams(query="nowhere", scan=120))
     assert (page["runs"], page["scanned"], page["truncated"]) == ([], 120, True)
     assert page["next_cursor"] == made[119]
-    rest = await world.client.search_runs(SearchRunsParams(query="nowhere", cursor=page["next_cursor"], sort="asc"))
+    rest = await world.client.search_runs(
+        SearchRunsParams(query="nowhere", cursor=page["next_cursor"], sort="asc", scan=120)
+    )
     assert (rest["scanned"], rest.get("truncated")) == (119, None)
     monkeypatch.setattr("redflow.engines.redis.listing._MOST_BYTES", 1000)
     page = await world.client.search_runs(SearchRunsParams(query="nowhere"))
     assert 0 < page["scanned"] < 100
     assert page["truncated"] is True
+    for scan in (0, 10_001, True, 1.5):
+        with pytest.raises(ValueError, match="scan must be a whole number from 1 to 10000"):
+            await world.client.search_runs(SearchRunsParams(scan=scan))  # type: ignore[arg-type]

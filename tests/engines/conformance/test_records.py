@@ -248,3 +248,28 @@ async def test_workflow_metadata(world: World) -> None:
     await world.client.sync_registry(WorkflowRegistry(), app="shop")
     assert await world.client.list_workflows() == []
     assert await world.client.list_workflows_meta() == []
+
+
+async def test_kinds_of_steps(world: World) -> None:
+    """Also of those that have ended, and of nothing."""
+
+    async def child(ctx: Context) -> None:
+        return None
+
+    async def parent(ctx: Context) -> None:
+        async def nothing() -> None:
+            return None
+
+        await ctx.step.run("work", nothing)
+        await ctx.step.wait_for("nap", 1)
+        await ctx.step.run_workflow("kid", "child", None)
+        await ctx.step.wait_for_event("news", "news", "key", "1ms")
+
+    define_workflow("child", handler=child, registry=world.registry)
+    define_workflow("parent", handler=parent, registry=world.registry)
+    handle = await world.begin(name="parent")
+    await handle.result()
+    kinds = await world.client.get_step_kinds(handle.id)
+    assert kinds == {"work": "run", "nap": "sleep", "kid": "child", "news": "event"}
+    assert await world.client.get_step_kinds("run_0198c2d1-0000-7000-8000-000000000000") == {}
+    assert await world.client.get_step_kinds("nothing") == {}

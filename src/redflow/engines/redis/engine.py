@@ -11,6 +11,7 @@ from redflow.domain.doctor import diagnose
 from redflow.domain.names import near_names
 from redflow.domain.run import RunOrder, public_run_id, stored_run_id
 from redflow.domain.sealing import Vault
+from redflow.domain.step import StepKind
 from redflow.engine import Emitted, EventOrder, RunEnd
 from redflow.engine_operations import Operations
 from redflow.engines.redis.admission import create_debounced
@@ -179,6 +180,10 @@ class RedisEngine:
     async def get_run_steps(self, run_id: str) -> list[StepState]:
         """See `Engine.get_run_steps`."""
         return await self._queries.steps(run_id)
+
+    async def get_step_kinds(self, run_id: str) -> dict[str, StepKind]:
+        """See `Engine.get_step_kinds`."""
+        return await self._queries.step_kinds(run_id)
 
     async def get_run_attempts(self, run_id: str) -> list[AttemptTrace]:
         """See `Engine.get_run_attempts`."""

@@ -9,7 +9,7 @@ from typing import Final
 
 import orjson
 
-from redflow.domain.paging import LARGEST_PAGE, check_list, check_search, page_limit
+from redflow.domain.paging import LARGEST_PAGE, MOST_SCANNED, check_list, check_search, page_limit
 from redflow.domain.payload import unpack
 from redflow.domain.run import public_run_id, stored_run_id
 from redflow.domain.sealing import Vault
@@ -28,7 +28,6 @@ LIST_PAGE = verb("list_page", args="newest_first, cursor_time, cursor_id, limit"
 LISTED_FIELDS: Final = ("w", "q", "s", "c", "a", "m", "e", "d", "t", "f", "p", "pr", "ta")
 _SEARCHED_FIELDS: Final = (*LISTED_FIELDS, "cw", "i", "o", "di")
 _PAYLOAD_FIELDS: Final = ("e", "i", "o")
-_MOST_SCANNED: Final = 10_000
 _MOST_BYTES: Final = 64 * 1024 * 1024
 _CHUNK: Final = 100
 
@@ -97,7 +96,7 @@ class Listing:
                 found.append(run)
             if len(found) >= limit:
                 return {"runs": found, "scanned": scanned, "next_cursor": public_run_id(last)}
-            if scanned >= _MOST_SCANNED or size >= _MOST_BYTES:
+            if scanned >= params.scan or size >= _MOST_BYTES:
                 return {"runs": found, "scanned": scanned, "next_cursor": public_run_id(last), "truncated": True}
         return {"runs": found, "scanned": scanned}
 
@@ -122,7 +121,7 @@ class Listing:
             size += sum(map(len, record.values()))
             if readable(f"run {run_id}", partial(_fits, run_id, record, params, statuses)):
                 found.append(public_run_id(run_id))
-            truncated = scanned >= _MOST_SCANNED or size >= _MOST_BYTES
+            truncated = scanned >= MOST_SCANNED or size >= _MOST_BYTES
             if len(found) >= limit or truncated:
                 return found, public_run_id(run_id), scanned, truncated
         return found, None, scanned, False
@@ -178,7 +177,7 @@ class Listing:
         connection, keys = place
         sets = keys.children(stored)
         exists, *sizes = await connection.read_many([("EXISTS", keys.run(stored)), *(("SCARD", key) for key in sets)])
-        if exists != 1 or sum(map(as_int, sizes)) > _MOST_SCANNED:
+        if exists != 1 or sum(map(as_int, sizes)) > MOST_SCANNED:
             return None
         run_ids = [as_text(run_id) for run_id in as_list(await connection.read("SUNION", *sets))]
         times = await self._times(run_ids)

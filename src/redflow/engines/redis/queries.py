@@ -5,12 +5,12 @@ from __future__ import annotations
 from redflow.domain.event import event_ref
 from redflow.domain.run import stored_run_id
 from redflow.domain.sealing import Vault
-from redflow.domain.step import FIELD_PREFIX, STORED_APART, StepRecord, child_ref, unpack_step
+from redflow.domain.step import FIELD_PREFIX, STORED_APART, StepKind, StepRecord, child_ref, unpack_step
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.opening import opened_record
 from redflow.engines.redis.packing import read_fields, read_record
-from redflow.engines.redis.records import HEADER_FIELDS, attempt_traces, run_state, step_states
+from redflow.engines.redis.records import HEADER_FIELDS, attempt_traces, run_state, step_states, steps_of
 from redflow.engines.redis.replies import as_int, as_list, as_text, reading
 from redflow.types import ALL_STATUSES, AttemptTrace, RunState, RunStats, StepState
 
@@ -49,6 +49,13 @@ class Queries:
         with reading(f"run {run_id}"):
             stored, record = await self._whole(run_id)
             return step_states(record, stored) if record else []
+
+    async def step_kinds(self, run_id: str) -> dict[str, StepKind]:
+        """Which primitive each step of a run is, by name; {} if there is no such run."""
+        with reading(f"run {run_id}"):
+            stored = stored_run_id(run_id)
+            record = {} if stored is None else await read_record(self._connection, self._keys, stored)
+            return {name: step.kind for name, step in steps_of(record, run_id).items()} if b"c" in record else {}
 
     async def attempts(self, run_id: str) -> list[AttemptTrace]:
         """The finished attempts of a run; [] if there is no such run."""

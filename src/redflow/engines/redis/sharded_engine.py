@@ -13,6 +13,7 @@ from redflow.domain.names import near_names
 from redflow.domain.run import RunOrder, stored_run_id
 from redflow.domain.sealing import Vault
 from redflow.domain.shards import on_shard, shard_of_name, shard_of_run
+from redflow.domain.step import StepKind
 from redflow.engine import Emitted, EventOrder
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.engine import RedisEngine
@@ -149,6 +150,11 @@ class ShardedEngine(RedisEngine):
         """See `Engine.get_run_steps`."""
         engine = self._with(run_id)
         return [] if engine is None else await engine.get_run_steps(run_id)
+
+    async def get_step_kinds(self, run_id: str) -> dict[str, StepKind]:
+        """See `Engine.get_step_kinds`."""
+        engine = self._with(run_id)
+        return {} if engine is None else await engine.get_step_kinds(run_id)
 
     async def get_run_attempts(self, run_id: str) -> list[AttemptTrace]:
         """See `Engine.get_run_attempts`."""
