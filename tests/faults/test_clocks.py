@@ -27,7 +27,7 @@ pytestmark = [
 
 StartServer = Callable[[ServerOptions], ServerProcess]
 HOUR_S: Final = 3600.0
-LEASE_MS: Final = 400
+LEASE_MS: Final = 700
 
 
 def times_in(value: object) -> Iterator[int]:
@@ -51,7 +51,7 @@ async def test_clocks_of_workers_that_are_wrong_and_jump_change_nothing(
     await start_processes(workers)
     began_ms = time.time() * 1000
     handles = [await world.start(name=name) for name in ("steps", "flaky") * 5]
-    handles += [lasting := await world.start(2.5 * LEASE_MS / 1000, name="long") for _ in range(4)]
+    handles += [lasting := await world.start(1.5 * LEASE_MS / 1000, name="long") for _ in range(4)]
     await effects.shows(lasting.id, "begin")
     ahead.jump_to(-HOUR_S)
     behind.jump_to(HOUR_S)
@@ -89,7 +89,7 @@ async def test_the_servers_clock_jumps_an_hour_ahead(
     async with judged(made) as world:
         workers = [process(lease_ms=LEASE_MS, url=server.url) for _ in range(2)]
         await start_processes(workers)
-        handles = [await world.start(3 * LEASE_MS / 1000, name="long") for _ in range(6)]
+        handles = [await world.start(1.6 * LEASE_MS / 1000, name="long") for _ in range(6)]
         for handle in handles:
             await effects.shows(handle.id, "begin")
         clock.jump_to(HOUR_S)
@@ -101,7 +101,7 @@ async def test_the_servers_clock_jumps_an_hour_ahead(
             state = await handle.get_state()
             assert state is not None
             assert state["attempt"] == 1
-        later = [await world.start(2 * LEASE_MS / 1000, name="long") for _ in range(4)]
+        later = [await world.start(1.5 * LEASE_MS / 1000, name="long") for _ in range(4)]
         for handle in later:
             await handle.result()
             assert effects.of(handle.id) == ["begin", "end", "after"], "all is as before"
@@ -122,7 +122,7 @@ async def test_the_servers_clock_jumps_ten_seconds_back(
         define_workflow("throttled", handler=work, registry=world.registry, throttle=throttle)
         await world.worker(replace(world.options(), lease_ms=LEASE_MS))
         await process(lease_ms=LEASE_MS, url=server.url).ready()
-        lasting = [await world.start(3 * LEASE_MS / 1000, name="long") for _ in range(4)]
+        lasting = [await world.start(1.6 * LEASE_MS / 1000, name="long") for _ in range(4)]
         for handle in lasting:
             await effects.shows(handle.id, "begin")
         gated = [await world.start(n, name="throttled") for n in range(limit + 2)]

@@ -212,10 +212,10 @@ async def test_sigterm_and_then_sigkill_costs_no_more_than_sigkill(
     first.terminate()
     await effects.shows(stubborn.id, "stays")
     first.kill()
-    killed_at = time.monotonic()
     second = await process(lease_ms=LEASE_MS).ready()
+    began = time.monotonic()
     assert await stubborn.result() == [first.pid, second.pid]
-    assert time.monotonic() - killed_at < LEASE_MS / 1000 + 2 + 2  # and the start of a process
+    assert time.monotonic() - began < LEASE_MS / 1000 + 2
     assert (effects.count(stubborn.id, "one"), effects.count(stubborn.id, "begin")) == (1, 2)
     await effects.shows(hanging.id, "begin", 2)
     assert await world.client.cancel_run(hanging.id)

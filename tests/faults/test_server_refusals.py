@@ -78,7 +78,7 @@ async def test_a_server_that_loads_a_long_log_is_waited_for(
     private_server: StartServer, prefix: str, process: StartProcess, effects: Effects
 ) -> None:
     """For longer than anybody's patience: nothing is lost, no attempt is charged, nobody fills a log."""
-    keys, size, delay_us = (1_000_000, 64, 0) if FULL else (4_000, 4_096, 1_050)
+    keys, size, delay_us = (1_000_000, 64, 0) if FULL else (4_000, 4_096, 850)
     server = private_server(ServerOptions(appendonly=True, config=(f"key-load-delay {delay_us}", "appendfsync no")))
     async with world_on(server, prefix) as world:
         await fill(world, keys, size)
