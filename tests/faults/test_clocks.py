@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -67,6 +70,19 @@ async def test_clocks_of_workers_that_are_wrong_and_jump_change_nothing(
         assert effects.of(handle.id) == ["begin", "end", "after"], "nobody took it for dead"
 
 
+def test_the_shim_shifts_the_clock_of_a_process(tmp_path: Path) -> None:
+    clock = Clock(tmp_path, by_s=-HOUR_S)
+    look = [sys.executable, "-c", "import time; print(time.time())"]
+    told = subprocess.run(look, env={**os.environ, **clock.environment}, check=True, capture_output=True, text=True)
+    assert abs(float(told.stdout) - (time.time() - HOUR_S)) < 5
+
+
+async def ahead_by_s(world: World) -> float:
+    """How far the server's clock is ahead of this process's."""
+    seconds, micros = await world.redis.time()
+    return float(seconds + micros / 1e6 - time.time())
+
+
 @pytest.fixture
 def shifted(
     private_server: StartServer, prefix: str, tmp_path: Path
@@ -93,6 +109,7 @@ async def test_the_servers_clock_jumps_an_hour_ahead(
         for handle in handles:
             await effects.shows(handle.id, "begin")
         clock.jump_to(HOUR_S)
+        assert abs(await ahead_by_s(world) - HOUR_S) < 5
         for handle in handles:
             pids = await handle.result()
             assert isinstance(pids, list)
@@ -132,6 +149,7 @@ async def test_the_servers_clock_jumps_ten_seconds_back(
 
         await eventually(passed, "the first window", until=limit.__eq__)
         clock.jump_to(-10)
+        assert abs(await ahead_by_s(world) + 10) < 5
         for handle in lasting:
             await handle.result()
             assert effects.of(handle.id) == ["begin", "end", "after"], "nobody took it for dead"
