@@ -13,7 +13,7 @@ from typing import TypeVar
 import pytest
 
 from redflow import CronTrigger, EventTrigger, RedflowClient, create_client, define_workflow
-from redflow.cli.texts import json_text, safe
+from redflow.cli.texts import columns, json_text, safe
 from redflow.errors import RedflowError
 from redflow.registry import WorkflowRegistry
 from redflow.types import JsonData, RunState
@@ -392,3 +392,8 @@ def test_texts_are_made_harmless() -> None:
     text = json_text(value)
     assert json.loads(text) == value
     assert text == '{"é\\u202e": ["\\u009b", "\\ud800", "\\u001b", "漢"]}'
+
+
+def test_columns_stand_below_each_other_whatever_stands_in_them() -> None:
+    rows = columns(("A", "B"), [("漢字", "1"), ("e\u0301", "2"), ("\n", "3")])
+    assert rows == ["A     B", "漢字  1", "e\u0301     2", "\\n    3"]
