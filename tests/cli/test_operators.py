@@ -202,6 +202,32 @@ def test_runs_tail_of_runs_that_have_ended(shop: Shop) -> None:
     assert "there is no run" in shop.refused("runs", "tail", NOBODY)
 
 
+def test_runs_tail_follows_a_run_to_its_end(shop: Shop) -> None:
+    run_id = shop.runs("scheduled")[0]
+
+    async def follow() -> tuple[int, str, str]:
+        options = StartWorkerOptions(app="shop", url=shop.url, prefix=shop.prefix, registry=registry_of())
+        worker = await start_worker(options)
+        client = create_client(url=shop.url, prefix=shop.prefix)
+        try:
+            following = asyncio.create_task(asyncio.to_thread(shop.run, "runs", "tail", run_id, "--json"))
+            await client.emit_event("paid", {"sum": 5}, correlation_key="k")
+            return await following
+        finally:
+            await client.close()
+            await worker.stop()
+
+    code, out, err = asyncio.run(follow())
+    assert (code, err) == (0, "")
+    events = [json.loads(line) for line in out.splitlines()]
+    assert [(event.get("step"), event["status"]) for event in events if "step" in event] == [
+        ("paid", "running"),
+        ("paid", "succeeded"),
+    ]
+    assert events[-1]["status"] == "succeeded"
+    assert events[-1]["output"]["data"] == {"sum": 5}
+
+
 def test_runs_export(shop: Shop, tmp_path: Path) -> None:
     code, out, _ = shop.run("runs", "export", "--workflow", "charge")
     assert code == 0

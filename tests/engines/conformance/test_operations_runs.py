@@ -8,7 +8,7 @@ import json
 import pytest
 
 from redflow import define_workflow
-from redflow.errors import LimitExceededError, NotFoundError, RedflowError, RunStateError
+from redflow.errors import LimitExceededError, NotFoundError, NotSupportedError, RedflowError, RunStateError
 from redflow.types import ExportedRun, ListRunsParams, RunStatus, SearchRunsParams, WorkflowRetryPolicy
 from tests.support.world import Context, World, eventually
 
@@ -412,3 +412,13 @@ async def test_an_export_has_all_of_each_run(world: World) -> None:
         assert run["attempts"] == await world.client.get_run_attempts(run["id"])
     some = [run async for run in world.client.operate.export_runs(SearchRunsParams(query="no such card", workflow="w"))]
     assert len(some) == 3
+
+
+async def test_an_engine_without_operators_methods_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world.client.engine, "operations", None)
+    with pytest.raises(NotSupportedError, match="has nothing for operators"):
+        await world.client.operate.retry_run(NOBODY)
+    with pytest.raises(NotSupportedError):
+        world.client.operate.retry_all(SearchRunsParams())
+    with pytest.raises(NotSupportedError):
+        await world.client.queues.list()
