@@ -166,6 +166,8 @@ def test_runs_show(shop: Shop) -> None:
     assert re.search(r"^why +It failed at ", out, re.M)
     assert re.search(r'^1 +reserve +succeeded +1 +\d+ ms +"reserved"$', out, re.M)
     assert '"kind": "error"' in out
+    assert re.search(r"^Traceback \(most recent call last\):$", out, re.M)
+    assert "\\nTraceback" not in out
     assert shop.refused("runs", "show", NOBODY).startswith("redflow: there is no run run_0000")
     assert r"there is no run \x1b[2J\u202e[red]" in shop.refused("runs", "show", EVIL)
 
