@@ -114,7 +114,7 @@ class Loader:
         """Make a worker known that serves the workflow's queue; what it settles is kept for `retention_ms`."""
         scripts, worker = scripts_of(client, retention_ms), f"loader{secrets.token_hex(4)}"
         await client.connection.call(
-            REGISTER_WORKER, scripts.keys.base, [SERVER_TIME, worker, LEASE_MS, APP, "{}", workflow]
+            REGISTER_WORKER, scripts.keys.base, [SERVER_TIME, worker, LEASE_MS, APP, "{}", "", workflow]
         )
         meta = await client.get_workflow_meta(workflow)
         if meta is None:

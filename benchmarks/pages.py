@@ -197,7 +197,7 @@ async def fill(client: RedflowClient, n: int) -> History:
     async def finisher(worker: str) -> None:
         names = [COMMON.name, RARE.name]
         await client.connection.call(
-            REGISTER_WORKER, scripts.keys.base, [SERVER_TIME, worker, _HOUR_MS, APP, "{}", *names]
+            REGISTER_WORKER, scripts.keys.base, [SERVER_TIME, worker, _HOUR_MS, APP, "{}", "", *names]
         )
         count = 0
         while await _finish_some(scripts, worker, f"{worker}.{count}"):

@@ -81,7 +81,7 @@ class Stage:
         self._made = 0
         self._leases: list[Lease] = []
         self._call("register_workflow", ["", "w", "app", "q", "", 3, "", "{}", "", "", ""])
-        self._call("register_worker", ["", WORKER, 3_600_000, "app", "{}", "w"])
+        self._call("register_worker", ["", WORKER, 3_600_000, "app", "{}", "", "w"])
 
     def _call(self, verb: str, *calls: Sequence[Argument]) -> list[list[object]]:
         replies: list[list[object]] = []

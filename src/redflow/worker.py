@@ -183,6 +183,7 @@ class WorkerHandle:
             alive_ms=max(ALIVE_MS, 3 * self._lease_ms),
             elsewhere=tuple if self._spread is None else self._spread.elsewhere,
             carry_on=None if self._spread is None else self._spread.carry_cancels_on,
+            drain=lambda: self.draining,
         )
         self._claimers += claimers_of(self._sites, self._spread, self._make_claimer)
         self._carriers = [] if self._spread is None else carriers_of(self._spread, len(self._sites), self.id)

@@ -80,6 +80,23 @@ _FAULTS = """() => {
   const ids = all("[id]").map(n => n.id);
   const twice = ids.filter((id, i) => ids.indexOf(id) !== i);
   if (twice.length) faults.push("ids twice: " + twice);
+  const linear = v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const rgb = text => text.match(/[\d.]+/g).map(Number);
+  const light = text => {
+    const [r, g, b] = rgb(text).map(v => linear(v / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+  };
+  const faint = new Set();
+  const speaks = node => node.offsetParent && [...node.childNodes].some(n => n.nodeType === 3 && n.data.trim());
+  for (const node of all("#page *, header *").filter(speaks)) {
+    let ground = node;
+    while (ground && (rgb(getComputedStyle(ground).backgroundColor)[3] ?? 1) === 0) ground = ground.parentElement;
+    const front = light(getComputedStyle(node).color);
+    const back = light(getComputedStyle(ground || document.body).backgroundColor);
+    const contrast = Math.max(front, back) / Math.min(front, back);
+    if (contrast < 4.5) faint.add(`${node.tagName}.${node.className}: ${contrast.toFixed(1)}`);
+  }
+  if (faint.size) faults.push("too faint: " + [...faint].join(", "));
   if (document.documentElement.scrollWidth > innerWidth) faults.push("wider than the window");
   if (window.alerted) faults.push("a script of a payload ran");
   return faults;

@@ -105,6 +105,16 @@ def test_errors_are_told_with_their_kinds_and_whether_they_are_retried() -> None
         "EventWaitInfo",
         "DoctorReport",
         "DoctorFinding",
+        "QueueInfo",
+        "Pause",
+        "WorkflowInfo",
+        "ScheduleInfo",
+        "WorkerInfo",
+        "FailureGroups",
+        "FailureGroup",
+        "RunCount",
+        "RunBucket",
+        "BulkProgress",
     ],
 )
 def test_records_have_the_keys_that_are_told(record: str) -> None:

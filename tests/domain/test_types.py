@@ -61,6 +61,7 @@ CLASSES: dict[str, tuple[bool, dict[str, object]]] = {
             **dict.fromkeys(["created_after", "created_before", "cursor"]),
             "limit": 50,
             "sort": "desc",
+            "error": None,
         },
     ),
     "ListEventsParams": (

@@ -250,7 +250,7 @@ async def test_a_late_running_does_not_undo_a_steps_success(world: World) -> Non
     await world.client.sync_registry(world.registry, app="app")
     handle = await world.start(0)
     scripts = RunScripts(world.client.connection, world.keys, 60_000)
-    await scripts.connection.call(REGISTER_WORKER, world.keys.base, ("", "w1", 30_000, "app", "{}", "w"))
+    await scripts.connection.call(REGISTER_WORKER, world.keys.base, ("", "w1", 30_000, "app", "{}", "", "w"))
     reply = await scripts.claim("w1", "w1.1", 30_000, 1, ["app:default"])
     assert reply is not None
     [run] = reply.runs

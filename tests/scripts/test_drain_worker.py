@@ -40,6 +40,15 @@ async def test_a_claim_whose_reply_was_lost_is_answered_though_the_worker_drains
     assert (await bench.claim()).drain == "idle"
 
 
+async def test_a_worker_whose_record_was_lost_registers_with_its_drain_and_no_other_does(bench: Bench) -> None:
+    await bench.serve()
+    await bench.register_worker("w", drain="stop")
+    assert (await bench.claim()).drain == ""
+    await bench.delete(f"worker:{WORKER}")
+    await bench.register_worker("w", drain="stop")
+    assert (await bench.claim()).drain == "stop"
+
+
 async def test_registering_again_keeps_the_drain_and_saying_goodbye_ends_it(bench: Bench) -> None:
     await bench.serve()
     await bench.call(DRAIN_WORKER, WORKER, "idle")

@@ -115,10 +115,10 @@ class Bench:
         return [as_text(name) for name in as_list(reply)]
 
     async def register_worker(
-        self, *workflows: str, worker: str = WORKER, app: str = "app", alive_ms: int = ALIVE_MS
+        self, *workflows: str, worker: str = WORKER, app: str = "app", alive_ms: int = ALIVE_MS, drain: str = ""
     ) -> tuple[int, int]:
         """Make a worker known that can run these workflows; (now, epoch)."""
-        args: list[Argument] = [self.now, worker, alive_ms, app, "{}", *workflows]
+        args: list[Argument] = [self.now, worker, alive_ms, app, "{}", drain, *workflows]
         now, epoch = as_list(await self.connection.call(REGISTER_WORKER, self.keys.base, args))
         return as_int(now), as_int(epoch)
 

@@ -33,7 +33,9 @@ def list_schedules(
     """
 
     async def question(client: RedflowClient) -> int:
-        asked = client.schedules.list(workflow=workflow, cursor=cursor, limit=limit, upcoming=max(1, upcoming))
+        asked = client.schedules.list(
+            workflow=workflow, cursor=cursor, limit=limit, upcoming=upcoming if as_json else 1
+        )
         page = await told(asked)
         if as_json:
             output.json_line(dict(page))

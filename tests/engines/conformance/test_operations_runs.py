@@ -281,6 +281,17 @@ async def test_a_bulk_retry_by_error_and_a_job_that_goes_on_at_a_cursor(world: W
         assert (await world.client.wait_for_result(run_id))[1] == "paid"
 
 
+async def test_a_job_goes_on_though_the_run_at_its_cursor_is_gone(world: World) -> None:
+    for number in range(3):
+        await world.client.run_by_name("nobody", number, queue_override="q")
+    never = 4_000_000_000_000
+    job = world.client.operate.cancel_all(SearchRunsParams(workflow="nobody", limit=1))
+    async for progress in job:
+        assert await world.client.cleanup_expired_runs_now(reference_time_ms=never) == min(1, progress["seen"])
+    assert job.progress is not None
+    assert (job.progress["changed"], job.progress["done"]) == (3, True)
+
+
 async def test_what_a_job_refuses(world: World) -> None:
     operate = world.client.operate
     with pytest.raises(ValueError, match="retry is for runs that are failed, not running"):

@@ -80,7 +80,7 @@ class RedisEngine:
         self._explainer = Explainer(connection, self.keys)
         self._listing = Listing(connection, self.keys)
         self._results = Results(connection, self.keys)
-        place = Place(connection, self.keys, self.scripts, self.crons, self.scripts.carry_cancels_on)
+        place = Place(connection, self.keys, self.scripts, self.crons, self._after_cancels)
         self.operations: Operations = RedisOperations([place], self._listing, self.definitions)
         self._resets = Resets(connection, self.keys)
         self._creations: dict[tuple[str | None, Durability], Batcher[RunOrder, tuple[str, str, bool]]] = {}
@@ -155,6 +155,10 @@ class RedisEngine:
             else:
                 answers.append(public_run_id(run_id) if confirmed else self._not_durable(run_id, durability))
         return answers
+
+    async def _after_cancels(self, cascade: bool) -> None:
+        if cascade:
+            await self.scripts.carry_cancels_on()
 
     async def cancel_run(self, run_id: str, reason: str) -> bool:
         """See `Engine.cancel_run`."""

@@ -31,7 +31,8 @@ worker:<w>, knows:<w> hash    a live worker and its last claim; the workflows it
 workers               zset    live workers by the time they count as dead
 idle:<queue>          set     workers that wait for a bell; TTL
 paused                hash    what is paused: `q:<queue>`, `w:<workflow>`, each `<since ms> <reason>`
-queues                zset    queues that runs were sent to and that no metadata names, by the last time; 10,000
+queues                zset    queues that runs were sent to and that no metadata names, by the last time: 10,000 at
+                              most, and none when no run is left
 mutex:<key>           string  run that holds the mutex, or to which it was granted
 mutexline:<key>       zset    runs in line for it, by creation (resumed ones by the time they came back)
 grants                zset    runs that were granted a mutex and have not taken it up, by the time it may pass on

@@ -105,10 +105,10 @@ class Listing:
         A run that changes between these statuses while pages are read is found once: its place in the order stays.
 
         Returns:
-            The ids, the cursor of the next page (None: there is none), how many runs were looked at, and whether it
-            stopped there at the limits of a search.
+            The ids, the cursor of the next page (None: there is none; it holds also when its run is gone), how many
+            runs were looked at, and whether it stopped there at the limits of a search.
         """
-        limit = page_limit(params.limit, largest=LARGEST_PAGE)
+        limit = min(LARGEST_PAGE, page_limit(params.limit))
         found: list[str] = []
         scanned = size = 0
         async for run_id, created, record in self._walk(params, statuses):
@@ -120,7 +120,7 @@ class Listing:
                 found.append(public_run_id(run_id))
             truncated = scanned >= MOST_SCANNED or size >= _MOST_BYTES
             if len(found) >= limit or truncated:
-                return found, public_run_id(run_id), scanned, truncated
+                return found, f"{created}.{public_run_id(run_id)}", scanned, truncated
         return found, None, scanned, False
 
     def failed(self, params: SearchRunsParams) -> AsyncIterator[tuple[str, int, Record]]:
@@ -201,6 +201,8 @@ class Listing:
             return Position()
         if isinstance(cursor, int):
             return Position(cursor)
+        if (exact := exact_position(cursor)) is not None:
+            return exact
         stored = stored_run_id(cursor)
         if stored is None:
             return None
@@ -230,6 +232,14 @@ class Listing:
             payloads = as_list(await self._connection.read("HMGET", self._keys.big(run_id), *apart))
             record |= {n.encode(): p for n, p in zip(apart, payloads, strict=True) if isinstance(p, bytes)}
         return record
+
+
+def exact_position(cursor: object) -> Position | None:
+    """The position that a cursor of `Listing.find` names; None for any other cursor."""
+    created, dot, run_id = cursor.partition(".") if isinstance(cursor, str) else ("", "", "")
+    stored = stored_run_id(run_id)
+    exact = dot and stored is not None and created.isascii() and created.isdigit() and len(created) < 16
+    return Position(int(created), stored) if exact and stored is not None else None
 
 
 def looks_at_records(params: SearchRunsParams) -> bool:

@@ -31,14 +31,14 @@ class Place:
         keys: its keys.
         scripts: the verbs of runs.
         crons: its cron triggers.
-        carry_on: cancels the children of its canceled runs.
+        after_cancels: carries on what cancels there have begun; told whether children are to follow.
     """
 
     connection: Connection
     keys: Keys
     scripts: RunScripts
     crons: Crons
-    carry_on: Callable[[], Awaitable[None]]
+    after_cancels: Callable[[bool], Awaitable[None]]
 
     async def now(self) -> int:
         """The server's time, epoch ms; that of the scripts in a test."""

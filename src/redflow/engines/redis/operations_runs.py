@@ -101,8 +101,7 @@ class RunRepairs(OperationsBase):
                 cascade = cascade or more == 1
                 for (index, _), answer in zip(chunk, told, strict=True):
                     answers[index] = as_text(answer)
-            if cascade:
-                await place.carry_on()
+            await place.after_cancels(cascade)
 
         by_place = self._by_place(run_ids)
         await asyncio.gather(*(cancel(self._places[shard], some) for shard, some in by_place.items()))

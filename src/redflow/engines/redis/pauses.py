@@ -10,7 +10,7 @@ def pause_of(raw: object) -> Pause | None:
     if not isinstance(raw, bytes):
         return None
     since, _, reason = raw.decode(errors="replace").partition(" ")
-    pause: Pause = {"since": int(since)}
+    pause: Pause = {"since": int(since) if since.isdigit() else 0}
     if reason:
         pause["reason"] = reason
     return pause

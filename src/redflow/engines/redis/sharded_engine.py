@@ -63,7 +63,7 @@ class ShardedEngine(RedisEngine):
         self._results = ShardedResults(places)
         self._explainer = ShardedExplainer(places)
         operated = [
-            Place(it.connection, it.keys, it.scripts, it.crons, partial(self.outgoing.carry_cancels_on, shard))
+            Place(it.connection, it.keys, it.scripts, it.crons, partial(self._after_cancels_at, shard))
             for shard, it in enumerate(self.shards)
         ]
         self.operations = RedisOperations(operated, self._listing, self.definitions)
@@ -132,6 +132,11 @@ class ShardedEngine(RedisEngine):
             await self.outgoing.carry_cancels_on(shard_of_run(stored))
         await self.outgoing.try_to_deliver(shard_of_run(stored))
         return answer in ("canceled", "requested")
+
+    async def _after_cancels_at(self, shard: int, cascade: bool) -> None:
+        if cascade:
+            await self.outgoing.carry_cancels_on(shard)
+        await self.outgoing.try_to_deliver(shard)
 
     async def get_run(self, run_id: str) -> RunState | None:
         """See `Engine.get_run`."""

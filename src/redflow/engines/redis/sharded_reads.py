@@ -37,7 +37,7 @@ class ShardedListing(Listing):
 
     async def _position(self, cursor: int | str | None) -> Position | None:
         stored = stored_run_id(cursor)
-        if stored is None:
+        if stored is None:  # or an exact position, which no shard has to be asked for
             return await super()._position(cursor)
         shard = shard_of_run(stored)
         return await self._shards[shard]._position(cursor) if shard < len(self._shards) else None

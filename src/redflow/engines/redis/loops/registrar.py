@@ -23,7 +23,7 @@ from redflow.errors import RedflowError
 
 log = logging.getLogger("redflow")
 
-REGISTER_WORKER = verb("register_worker", args="now, worker, alive_ms, app, info", item="workflow")
+REGISTER_WORKER = verb("register_worker", args="now, worker, alive_ms, app, info, drain", item="workflow")
 UNREGISTER_WORKER = verb("unregister_worker", args="now, worker, quiet_ms", item="queue")
 
 ALIVE_MS: Final = 30_000
@@ -45,6 +45,7 @@ class Registrar:
         elsewhere: scripts and clock of the further shards on which these live.
         carry_on: cancels the children of canceled runs.
         alive_ms: how long it counts as alive after a heartbeat.
+        drain: what the worker was told to do in the end, if it is to claim nothing more; "" while it claims.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Registrar:
         alive_ms: int,
         elsewhere: Callable[[], Sequence[tuple[RunScripts, ServerClock]]] = tuple,
         carry_on: Callable[[], Awaitable[None]] | None = None,
+        drain: Callable[[], str] = str,
     ) -> None:
         self._scripts = scripts
         self._definitions = definitions
@@ -73,6 +75,7 @@ class Registrar:
         self._alive_ms = alive_ms
         self._elsewhere = elsewhere
         self._carry_on = carry_on or scripts.carry_cancels_on
+        self._drain = drain
         self._started_at: int | None = None
         self._told: set[str] = set()
         """The workflows that Redis was told this worker knows."""
@@ -102,7 +105,8 @@ class Registrar:
             "alive_ms": self._alive_ms,
         }
         names = [definition.name for definition in self._workflows()]
-        args: list[Argument] = [SERVER_TIME, self._worker, self._alive_ms, self._app, orjson.dumps(info), *names]
+        args: list[Argument] = [SERVER_TIME, self._worker, self._alive_ms, self._app, orjson.dumps(info)]
+        args += [self._drain(), *names]
         now, _epoch = as_list(await scripts.connection.call(REGISTER_WORKER, scripts.keys.base, args))
         clock.observe(as_int(now))
         return as_int(now)

@@ -40,20 +40,38 @@ for i = 5, #ARGV do
   local start = first_after_cursor(key)
   local head = redis.call(range, key, start, start, 'WITHSCORES')
   if head[1] then
-    heads[#heads + 1] = { id = head[1], created = tonumber(head[2]), key = key, start = start }
+    heads[#heads + 1] = { id = head[1], created = tonumber(head[2]), key = key, start = start + 1, ahead = {}, at = 1 }
   end
 end
 table.sort(heads, before)
-local page = {}
-for i = 1, math.min(limit, #heads) do
-  local head = heads[i]
-  local found = redis.call(range, head.key, head.start, head.start + limit - 1, 'WITHSCORES')
-  for j = 1, #found, 2 do page[#page + 1] = { id = found[j], created = tonumber(found[j + 1]) } end
+for i = #heads, limit + 1, -1 do heads[i] = nil end
+local chunk = math.ceil(2 * limit / math.max(1, #heads)) + 4
+
+-- The next entry of an index stands at its head; false if there is none.
+local function advance(head)
+  if not head.ahead[head.at] then
+    head.ahead, head.at = redis.call(range, head.key, head.start, head.start + chunk - 1, 'WITHSCORES'), 1
+    head.start = head.start + chunk
+  end
+  head.id, head.created = head.ahead[head.at], tonumber(head.ahead[head.at + 1] or '')
+  head.at = head.at + 2
+  return head.id
 end
-table.sort(page, before)
+
+local function place_again(head) -- where it belongs among the others, which are in order
+  local low, high = 1, #heads + 1
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if before(heads[middle], head) then low = middle + 1 else high = middle end
+  end
+  table.insert(heads, low, head)
+end
+
 local reply = {}
-for i = 1, math.min(limit, #page) do
-  reply[#reply + 1] = page[i].id
-  reply[#reply + 1] = string.format('%d', page[i].created)
+while heads[1] and #reply < 2 * limit do
+  local head = table.remove(heads, 1)
+  reply[#reply + 1] = head.id
+  reply[#reply + 1] = string.format('%d', head.created)
+  if advance(head) then place_again(head) end
 end
 return reply

@@ -18,6 +18,7 @@ local function forget_workflow(workflow)
     keys[i] = base .. 'idx:' .. status .. ':' .. workflow
   end
   if redis.call('EXISTS', unpack(keys)) == 0 then redis.call('SREM', base .. 'workflows', workflow) end
+  if redis.call('EXISTS', base .. 'workflows') == 0 then redis.call('DEL', base .. 'queues') end
 end
 
 local function purge_head(key, retention)

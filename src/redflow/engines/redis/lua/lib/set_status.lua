@@ -1,6 +1,6 @@
--- The only place that writes a run's status. A failed run becomes queued by an operator's retry only. Moves the run between the (status, workflow) indexes too, so
--- that counts and lists can't drift from the records. from = '' for a run that is being created. More fields (name, value ...)
--- are written along with the status, in one command. created is a text.
+-- The only place that writes a run's status. Moves the run between the (status, workflow) indexes too, so that counts and
+-- lists can't drift from the records. A failed run becomes queued by an operator's retry only. from = '' for a run that is
+-- being created. More fields (name, value ...) are written along with the status, in one command. created is a text.
 -- include: index_run
 -- include: write_indexes
 local allowed_transitions = {
