@@ -64,7 +64,7 @@ async def tab(browser: Browser, url: str) -> AsyncIterator[Tab]:
 
 SCREENS = ("/", "/runs", "/workflows", "/events", "/schedules", "/workers", "/tasks", "/health")
 
-_FAULTS = """() => {
+_FAULTS = r"""() => {
   const faults = [];
   const all = s => [...document.querySelectorAll(s)];
   if (all("main").length !== 1 || all("nav").length < 1 || all("h1").length !== 1) faults.push("landmarks");
