@@ -159,6 +159,7 @@ async def test_a_run_is_followed_to_its_end(tab: Tab, scene: Scene) -> None:
     await tab.page.click("summary:has(#test-title)")
     await scene.world.client.emit_event("order.approved", {"by": "Ada"}, correlation_key="order-501")
     await tab.says("It succeeded")
+    assert await tab.text("#said") == "The run is now succeeded", "screen readers hear of it"
     assert await tab.page.evaluate("document.getElementById('as-test').open"), "what was opened stays open"
     assert '"by": "Ada"' in await tab.text()
 
@@ -240,10 +241,10 @@ async def test_filters_change_the_address_and_back_goes_back(tab: Tab, scene: Sc
     await tab.page.fill("#search", "4242")
     await tab.page.press("#search", "Enter")
     await tab.page.wait_for_url("**/runs?status=failed&q=4242")
-    await tab.page.wait_for_function("document.querySelectorAll('tr[data-row]').length === 1")
+    await tab.page.wait_for_function("() => document.querySelectorAll('tr[data-row]').length === 1")
     saved = tab.page.url
     await tab.page.go_back()
-    await tab.page.wait_for_function("document.querySelectorAll('tr[data-row]').length > 1")
+    await tab.page.wait_for_function("() => document.querySelectorAll('tr[data-row]').length > 1")
     await tab.page.goto(saved)
     assert await tab.page.input_value("#search") == "4242"
     assert await tab.page.locator("tr[data-row]").count() == 1
@@ -294,7 +295,7 @@ async def test_the_bulk_bar_shows_the_count_first(tab: Tab, scene: Scene) -> Non
     await tab.says("6 runs would be canceled", "#bulk")
     await tab.page.click("text=Cancel 6 runs")
     await tab.says("done", "#jobs")
-    await tab.page.wait_for_function("document.querySelectorAll('tbody .state.canceled').length === 7")
+    await tab.page.wait_for_function("() => document.querySelectorAll('tbody .state.canceled').length === 7")
     listed = await client.list_runs(ListRunsParams(workflow="bulky"))
     assert {run["status"] for run in listed} == {"canceled"}
 
