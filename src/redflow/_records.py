@@ -13,7 +13,7 @@ JsonData: TypeAlias = Any  # reason: a stored value's shape is known to the user
 """A stored JSON value in the records users read."""
 
 RunStatus: TypeAlias = Literal["scheduled", "queued", "running", "succeeded", "failed", "canceled"]
-"""Where a run stands. The last three are final."""
+"""Where a run stands. The last three are final, unless an operator retries a failed run."""
 
 StepStatus: TypeAlias = Literal["running", "succeeded", "failed", "canceled"]
 """Where a step stands."""

@@ -153,7 +153,7 @@ ALL_STATUSES: tuple[RunStatus, ...] = ("scheduled", "queued", "running", "succee
 """Every status a run can have."""
 
 TERMINAL_STATUSES: tuple[RunStatus, ...] = ("succeeded", "failed", "canceled")
-"""The statuses a run never leaves."""
+"""The statuses a run never leaves, but for a failed one that an operator retries."""
 
 DEFAULT_MAX_ATTEMPTS = 3
 """How often a run is tried, the first time included, where nothing else is said."""

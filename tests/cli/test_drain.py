@@ -6,6 +6,10 @@ import json
 import subprocess
 import sys
 
+import pytest
+
+from redflow.cli.progress import ProgressBar
+from redflow.types import BulkProgress
 from tests.cli.here import Here
 from tests.cli.programs import Programs
 
@@ -47,3 +51,29 @@ def test_the_command_line_loads_no_more_than_it_needs() -> None:
     code = f"import sys, redflow.cli.app; print([name for name in {names!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-P", "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_reader_that_has_left_is_no_error(redis_url: str, prefix: str) -> None:
+    command = [sys.executable, "-P", "-m", "redflow", "stats", "--url", redis_url, "--prefix", prefix]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
+
+
+def test_the_progress_bar_is_shown_and_taken_away(capsys: pytest.CaptureFixture[str]) -> None:
+    progress: BulkProgress = {
+        "action": "retry",
+        "total": 4,
+        "exact": True,
+        "seen": 2,
+        "changed": 2,
+        "skipped": 0,
+        "done": False,
+    }
+    with ProgressBar("[red]retry") as bar:
+        bar.show(progress)
+        bar.show({**progress, "exact": False})
+    assert capsys.readouterr().out == ""

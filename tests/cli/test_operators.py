@@ -13,7 +13,7 @@ from typing import TypeVar
 import pytest
 
 from redflow import CronTrigger, EventTrigger, RedflowClient, create_client, define_workflow
-from redflow.cli.texts import json_text, safe
+from redflow.cli.texts import columns, json_text, safe
 from redflow.errors import RedflowError
 from redflow.registry import WorkflowRegistry
 from redflow.types import JsonData, RunState
@@ -166,6 +166,8 @@ def test_runs_show(shop: Shop) -> None:
     assert re.search(r"^why +It failed at ", out, re.M)
     assert re.search(r'^1 +reserve +succeeded +1 +\d+ ms +"reserved"$', out, re.M)
     assert '"kind": "error"' in out
+    assert re.search(r"^Traceback \(most recent call last\):$", out, re.M)
+    assert "\\nTraceback" not in out
     assert shop.refused("runs", "show", NOBODY).startswith("redflow: there is no run run_0000")
     assert r"there is no run \x1b[2J\u202e[red]" in shop.refused("runs", "show", EVIL)
 
@@ -200,6 +202,32 @@ def test_runs_tail_of_runs_that_have_ended(shop: Shop) -> None:
     assert code == 4
     assert "has not ended within 0 s; it goes on" in err
     assert "there is no run" in shop.refused("runs", "tail", NOBODY)
+
+
+def test_runs_tail_follows_a_run_to_its_end(shop: Shop) -> None:
+    run_id = shop.runs("scheduled")[0]
+
+    async def follow() -> tuple[int, str, str]:
+        options = StartWorkerOptions(app="shop", url=shop.url, prefix=shop.prefix, registry=registry_of())
+        worker = await start_worker(options)
+        client = create_client(url=shop.url, prefix=shop.prefix)
+        try:
+            following = asyncio.create_task(asyncio.to_thread(shop.run, "runs", "tail", run_id, "--json"))
+            await client.emit_event("paid", {"sum": 5}, correlation_key="k")
+            return await following
+        finally:
+            await client.close()
+            await worker.stop()
+
+    code, out, err = asyncio.run(follow())
+    assert (code, err) == (0, "")
+    events = [json.loads(line) for line in out.splitlines()]
+    assert [(event.get("step"), event["status"]) for event in events if "step" in event] == [
+        ("paid", "running"),
+        ("paid", "succeeded"),
+    ]
+    assert events[-1]["status"] == "succeeded"
+    assert events[-1]["output"]["data"] == {"sum": 5}
 
 
 def test_runs_export(shop: Shop, tmp_path: Path) -> None:
@@ -392,3 +420,8 @@ def test_texts_are_made_harmless() -> None:
     text = json_text(value)
     assert json.loads(text) == value
     assert text == '{"é\\u202e": ["\\u009b", "\\ud800", "\\u001b", "漢"]}'
+
+
+def test_columns_stand_below_each_other_whatever_stands_in_them() -> None:
+    rows = columns(("A", "B"), [("漢字", "1"), ("e\u0301", "2"), ("\n", "3")])
+    assert rows == ["A     B", "漢字  1", "e\u0301     2", "\\n    3"]

@@ -39,6 +39,8 @@ class Model(State):
         later = order.run_at_ms is not None and order.run_at_ms > self.now
         run = self.runs[run_id] = Run(order.workflow, "scheduled" if later else "queued", {"c": self.now})
         run.fields["q"] = scope_queue(queue, meta.app) if meta else queue
+        if meta is not None and order.queue is not None and order.queue != meta.queue:
+            self.noted[run.queue] = self.now
         run.fields["m"] = order.max_attempts or (meta.max_attempts if meta else 3)
         run.fields["i"] = run.store("i", pack(order.input_json))
         if order.parent_run_id:
@@ -366,6 +368,8 @@ class Model(State):
         while purged < limit and self.expiry and self.runs[self.expiry[0]].number("f") + RETENTION_MS <= self.now:
             del self.runs[self.expiry.pop(0)]
             purged += 1
+        if purged and not self.runs:
+            self.noted.clear()
         return purged
 
     def fail_strays(self, queue: str, workflow: str, patience_ms: int, limit: int, error: bytes) -> int:
@@ -420,9 +424,13 @@ class Model(State):
         if version is not None and old is not None and old.version is not None and old.version > version:
             return ["older"]
         kept = version if version is not None else old.version if old is not None else None
+        if old is not None and old.queue != queue:
+            self.noted[scope_queue(old.queue, old.app)] = self.now
         meta = self.metas[name] = Meta(app, queue, limit, 3, kept, self.now, hook)
         for run_id in pop(self.parked[name], 200):
             self._unpark(self.runs[run_id], meta)
+            if self.runs[run_id].queue != scope_queue(queue, app):
+                self.noted[self.runs[run_id].queue] = self.now
             self.enqueue(run_id)
         self.hand_over(name)
         if limit is not None and self.running(name) > limit:

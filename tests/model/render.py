@@ -33,6 +33,7 @@ def _runs_and_lines(state: State) -> dict[str, Value]:
     keys |= {f"lined:{workflow}": {queue for queue, wf in lined if wf == workflow} for _, workflow in lined}
     keys["lined"] = {workflow for _, workflow in lined}
     keys["strays"] = {member(place): float(since) for place, since in state.stray_since.items()}
+    keys["queues"] = {queue: float(at) for queue, at in state.noted.items()}
     keys["due"] = {run_id: float(at) for run_id, at in state.due.items()}
     keys["timeouts"] = {run_id: float(at) for run_id, at in state.timeouts.items()}
     keys["leases"] = {run_id: float(at) for run_id, at in state.leases.items()}

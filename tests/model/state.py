@@ -113,6 +113,7 @@ class State:
         self.metas: dict[str, Meta] = {}
         self.workers: dict[str, Worker] = {}
         self.lowered: set[str] = set()
+        self.noted: dict[str, int] = {}
 
     # -- parts of several verbs ---------------------------------------------------------------------------------
 

@@ -11,6 +11,8 @@ from redflow import CronTrigger, WorkflowRegistry, define_workflow
 from redflow.definitions import AnyWorkflow
 from redflow.domain.run import public_run_id
 from redflow.engines.redis.crons import Crons
+from redflow.engines.redis.operations_queues import SET_PAUSE
+from redflow.engines.redis.operations_runs import CANCEL_RUNS, RETRY_RUNS
 from redflow.engines.redis.results import Results
 from redflow.errors import QueueFullError
 from tests.support.scripts import ERROR, LEASE_MS, QUEUE, RETENTION_MS, T0, WORKER, Bench, settlement, step
@@ -153,3 +155,28 @@ async def test_a_cron_tick_is_refused_whole_and_triggers_can_be_registered(bench
     assert len(await bench.ids("crons")) == 1
     await bench.read("CONFIG", "SET", "maxmemory", 0)
     assert (await crons.fire(due, now))[0] == "taken", "that trigger is gone"
+
+
+# -- operators -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_retry_is_refused_whole(bench: Bench) -> None:
+    await bench.serve()
+    lease = await bench.running()
+    await bench.settle(lease, "failed", ERROR)
+    record = await bench.record(lease.run_id)
+    await fill(bench)
+    before = await bench.values()
+    with pytest.raises(QueueFullError):
+        await bench.call(RETRY_RUNS, "o", lease.run_id, record["n"], record["f"], "a:1", b"[]", 0)
+    assert await bench.values() == before
+
+
+async def test_what_is_paused_can_be_resumed_and_many_runs_canceled(bench: Bench) -> None:
+    await bench.serve()
+    waiting = [await bench.create() for _ in range(2)]
+    await bench.call(SET_PAUSE, f"q:{QUEUE}", "", "1")
+    await fill(bench)
+    assert await bench.call(SET_PAUSE, f"q:{QUEUE}", "", "") == 1
+    assert await bench.call(CANCEL_RUNS, "", RETENTION_MS, "o", waiting[0]) == [0, b"canceled"]
+    assert [run.lease.run_id for run in (await bench.claim()).runs] == waiting[1:]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec
@@ -12,7 +14,7 @@ from redflow.cli import events, output, queues, repair, runs, schedules, workers
 from redflow.cli.dashboard import dashboard
 from redflow.cli.dev import dev
 from redflow.cli.doctor import doctor
-from redflow.cli.exits import INTERRUPTED, REFUSED, Refused
+from redflow.cli.exits import INTERRUPTED, PIPE_CLOSED, REFUSED, Refused
 from redflow.cli.export import export
 from redflow.cli.run import run
 from redflow.cli.server import server
@@ -44,6 +46,10 @@ def _answering(command: Callable[P, int]) -> Callable[P, None]:
             code = REFUSED
         except KeyboardInterrupt:
             code = INTERRUPTED
+        except BrokenPipeError:
+            # Whoever read the output has left (`| head`): nobody is to be told, neither when Python flushes at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = PIPE_CLOSED
         raise typer.Exit(code)
 
     return answered

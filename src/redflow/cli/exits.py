@@ -40,6 +40,10 @@ INTERRUPTED: Final = 130
 """Ctrl-C while `run --wait` was waiting; the run goes on."""
 
 
+PIPE_CLOSED: Final = 141
+"""Whoever read the output has left; as a shell tells of a program that SIGPIPE ended."""
+
+
 class Refused(Exception):
     """A command can't be carried out; the text is the one line that says why. Never holds a password."""
 

@@ -38,7 +38,7 @@ from redflow.operate import BulkJob
 from redflow.types import UNCHANGED, BulkAction, BulkProgress, SearchRunsParams
 
 RunIds = Annotated[
-    list[str] | None, typer.Argument(metavar="[ID]...", help="The runs; or choose by filters.", show_default=False)
+    list[str] | None, typer.Argument(metavar="ID", help="The runs; or choose by filters.", show_default=False)
 ]
 All = Annotated[bool, typer.Option("--all", help="All runs that this can be done to.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do it; without this a bulk action asks, or only counts.")]

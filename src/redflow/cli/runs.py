@@ -184,7 +184,8 @@ def _payloads(run: RunState) -> Sequence[str]:
     if "output" in run:
         told += ["output", json_text(run["output"], indent=2)]
     if "error" in run:
-        told += ["error", json_text(run["error"], indent=2)]
+        told += ["error", json_text({key: value for key, value in run["error"].items() if key != "stack"}, indent=2)]
+        told += [safe(line) for line in str(run["error"].get("stack", "")).splitlines()]
     return told
 
 

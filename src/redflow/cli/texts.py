@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
+from unicodedata import combining, east_asian_width
 
 from redflow.types import JsonData
 
@@ -65,8 +66,19 @@ def span(ms: int | None) -> str:
 def columns(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """A table as lines, the heads first; columns are as wide as what stands in them, and nothing is cut."""
     shown = [list(heads), *([safe(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[n]) for row in shown) for n in range(len(heads))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown]
+    widths = [max(_width(row[n]) for row in shown) for n in range(len(heads))]
+    return ["  ".join(map(_filled, row, widths)).rstrip() for row in shown]
+
+
+def _filled(cell: str, width: int) -> str:
+    return cell + " " * (width - _width(cell))
+
+
+def _width(text: str) -> int:
+    """How many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1 for char in text)
 
 
 def pairs(values: Mapping[str, object]) -> list[str]:

@@ -8,8 +8,15 @@ import json
 import pytest
 
 from redflow import define_workflow
-from redflow.errors import LimitExceededError, NotFoundError, RedflowError, RunStateError
-from redflow.types import ExportedRun, ListRunsParams, RunStatus, SearchRunsParams, WorkflowRetryPolicy
+from redflow.errors import LimitExceededError, NotFoundError, NotSupportedError, RedflowError, RunStateError
+from redflow.types import (
+    ExportedRun,
+    ListRunsParams,
+    RunStatus,
+    SearchRunsParams,
+    WorkflowRateLimitOptions,
+    WorkflowRetryPolicy,
+)
 from tests.support.world import Context, World, eventually
 
 NOBODY = "run_00000000-0000-7000-8000-000000000000"
@@ -160,6 +167,33 @@ async def test_a_timed_out_run_gets_a_new_time(world: World) -> None:
     assert after["timeout_at"] > before["timeout_at"]
 
 
+async def test_a_run_that_its_rate_limit_refused_asks_it_again(world: World) -> None:
+    async def handler(ctx: Context) -> object:
+        return 1
+
+    limit = WorkflowRateLimitOptions(key=lambda data: "k", limit=1, period=400)
+    define_workflow("w", handler=handler, registry=world.registry, rate_limit=limit)
+    await (await world.begin()).result()
+    run_id = await failed(world)
+    await world.client.operate.retry_run(run_id)
+
+    async def ended() -> bool:
+        state = await world.client.get_run(run_id)
+        return state is not None and state["status"] in ("failed", "succeeded")
+
+    await eventually(ended, "it is refused again, or its window is over")
+    state = await world.client.get_run(run_id)
+    assert state is not None
+    assert (state["attempt"], state["max_attempts"]) == (1, 3)
+    while state["status"] == "failed":
+        assert state["error"]["kind"] == "rate_limited"
+        await world.client.operate.retry_run(run_id)
+        await eventually(ended, "it is refused again, or its window is over")
+        state = await world.client.get_run(run_id)
+        assert state is not None
+    assert len(await world.client.get_run_attempts(run_id)) == 1
+
+
 async def test_only_failed_runs_are_retried(world: World) -> None:
     async def handler(ctx: Context) -> object:
         return 1
@@ -286,8 +320,10 @@ async def test_a_job_goes_on_though_the_run_at_its_cursor_is_gone(world: World) 
         await world.client.run_by_name("nobody", number, queue_override="q")
     never = 4_000_000_000_000
     job = world.client.operate.cancel_all(SearchRunsParams(workflow="nobody", limit=1))
+    seen = 0
     async for progress in job:
-        assert await world.client.cleanup_expired_runs_now(reference_time_ms=never) == min(1, progress["seen"])
+        assert await world.client.cleanup_expired_runs_now(reference_time_ms=never) == progress["seen"] - seen
+        seen = progress["seen"]
     assert job.progress is not None
     assert (job.progress["changed"], job.progress["done"]) == (3, True)
 
@@ -410,3 +446,13 @@ async def test_an_export_has_all_of_each_run(world: World) -> None:
         assert run["attempts"] == await world.client.get_run_attempts(run["id"])
     some = [run async for run in world.client.operate.export_runs(SearchRunsParams(query="no such card", workflow="w"))]
     assert len(some) == 3
+
+
+async def test_an_engine_without_operators_methods_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world.client.engine, "operations", None)
+    with pytest.raises(NotSupportedError, match="has nothing for operators"):
+        await world.client.operate.retry_run(NOBODY)
+    with pytest.raises(NotSupportedError):
+        world.client.operate.retry_all(SearchRunsParams())
+    with pytest.raises(NotSupportedError):
+        await world.client.queues.list()

@@ -14,11 +14,11 @@ from redflow.domain.shards import on_shard
 from redflow.engines.redis.link import Argument
 from redflow.engines.redis.operations_base import OperationsBase, Place
 from redflow.engines.redis.packing import PACKED, unpack_record
-from redflow.engines.redis.records import pack_trace, steps_of
+from redflow.engines.redis.records import pack_trace, steps_of, stored_error
 from redflow.engines.redis.replies import as_fields, as_list, as_pairs, as_text, readable, reading
 from redflow.engines.redis.runs import CASCADE_CHUNK, order_args
 from redflow.engines.redis.scripts import verb
-from redflow.errors import UnknownWorkflowError
+from redflow.errors import RateLimitExceededError, UnknownWorkflowError
 
 RETRY_RUNS = verb("retry_runs", args="now, operation", item="id, fence, finished, trace_field, trace, pair_count")
 CANCEL_RUNS = verb("cancel_runs", args="now, reason, retention, operation", item="id")
@@ -85,6 +85,8 @@ class RunRepairs(OperationsBase):
             trace = readable(f"run {run_id}", lambda: _trace(run_id, whole, int(attempt)))
         pairs = [part for item in packed.items() if item[0] != b"e" for part in item]
         field = "" if trace is None else f"a:{attempt}"
+        if attempt == "1" and readable(f"run {run_id}", lambda: _was_refused(whole)):
+            field = "-"
         return [run_id, fence, finished, field, trace or b"", len(pairs) // 2, *pairs]
 
     async def cancel_runs(self, run_ids: Sequence[str], reason: str) -> list[str]:
@@ -134,6 +136,13 @@ class RunRepairs(OperationsBase):
             packed = apart if isinstance(apart, bytes) else b"null"
         with reading(f"run {stored}"):
             return unpack(packed)
+
+
+def _was_refused(record: dict[bytes, bytes]) -> bool:
+    """Whether a failed run was never executed: its rate limit refused it."""
+    if b"ad" in record or record.get(b"e", _STORED_APART) == _STORED_APART:
+        return False
+    return stored_error(record[b"e"]).get("kind") == RateLimitExceededError.kind
 
 
 def _trace(run_id: str, record: dict[bytes, bytes], attempt: int) -> bytes:
