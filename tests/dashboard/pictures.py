@@ -9,12 +9,15 @@ import asyncio
 import io
 import random
 import sys
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 from playwright.async_api import Browser
 
+from r7kit.operations import CreateTask, PatchTask, TaskChanges
+from r7kit.records.store import TaskStore
 from redflow.dashboard.serving import DashboardServer, Serving
 from redflow.engines.redis.keys import Keys
 from redflow.types import WorkflowCall
@@ -54,6 +57,22 @@ async def _fill(scene: Scene) -> None:
             await scene.world.redis.hincrby(keys.run(stored), field, -back)
         index = keys.index(state["status"], state["workflow"])
         await scene.world.redis.zincrby(index, -back, stored)
+
+
+async def _add_tasks(url: str) -> None:
+    """Some task records, as flows of r7kit leave them."""
+    store = TaskStore(url)
+    try:
+        for number in range(6):
+            task_id = str(uuid.UUID(int=number + (7 << 96), version=4))
+            await store.create(CreateTask(task_id, f"create-{number}", "new", {"file": f"scan-{number}.pdf"}))
+            if number < 4:
+                changes = TaskChanges("processing", {"pages": 3 + number, "progress": 0.5})
+                await store.patch(PatchTask(task_id, f"patch-{number}", changes))
+            if number < 2:
+                await store.patch(PatchTask(task_id, f"done-{number}", TaskChanges("done", {"progress": 1.0})))
+    finally:
+        await store.close()
 
 
 def _paths(scene: Scene) -> dict[str, str]:
@@ -96,6 +115,7 @@ async def make(directory: Path) -> None:
         scene = await set_up(world, nasty=CALM)
         try:
             await _fill(scene)
+            await _add_tasks(world.url)
             served = DashboardServer(world.client, Serving(port=0, actions=True))
             await served.start()
             async with open_browser() as browser:

@@ -64,7 +64,7 @@ async def tab(browser: Browser, url: str) -> AsyncIterator[Tab]:
 
 SCREENS = ("/", "/runs", "/workflows", "/events", "/schedules", "/workers", "/tasks", "/health")
 
-_FAULTS = """() => {
+_FAULTS = r"""() => {
   const faults = [];
   const all = s => [...document.querySelectorAll(s)];
   if (all("main").length !== 1 || all("nav").length < 1 || all("h1").length !== 1) faults.push("landmarks");
@@ -80,6 +80,23 @@ _FAULTS = """() => {
   const ids = all("[id]").map(n => n.id);
   const twice = ids.filter((id, i) => ids.indexOf(id) !== i);
   if (twice.length) faults.push("ids twice: " + twice);
+  const linear = v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const rgb = text => text.match(/[\d.]+/g).map(Number);
+  const light = text => {
+    const [r, g, b] = rgb(text).map(v => linear(v / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+  };
+  const faint = new Set();
+  const speaks = node => node.offsetParent && [...node.childNodes].some(n => n.nodeType === 3 && n.data.trim());
+  for (const node of all("#page *, header *").filter(speaks)) {
+    let ground = node;
+    while (ground && (rgb(getComputedStyle(ground).backgroundColor)[3] ?? 1) === 0) ground = ground.parentElement;
+    const front = light(getComputedStyle(node).color);
+    const back = light(getComputedStyle(ground || document.body).backgroundColor);
+    const contrast = Math.max(front, back) / Math.min(front, back);
+    if (contrast < 4.5) faint.add(`${node.tagName}.${node.className}: ${contrast.toFixed(1)}`);
+  }
+  if (faint.size) faults.push("too faint: " + [...faint].join(", "));
   if (document.documentElement.scrollWidth > innerWidth) faults.push("wider than the window");
   if (window.alerted) faults.push("a script of a payload ran");
   return faults;
@@ -142,6 +159,7 @@ async def test_a_run_is_followed_to_its_end(tab: Tab, scene: Scene) -> None:
     await tab.page.click("summary:has(#test-title)")
     await scene.world.client.emit_event("order.approved", {"by": "Ada"}, correlation_key="order-501")
     await tab.says("It succeeded")
+    assert await tab.text("#said") == "The run is now succeeded", "screen readers hear of it"
     assert await tab.page.evaluate("document.getElementById('as-test').open"), "what was opened stays open"
     assert '"by": "Ada"' in await tab.text()
 
@@ -223,10 +241,10 @@ async def test_filters_change_the_address_and_back_goes_back(tab: Tab, scene: Sc
     await tab.page.fill("#search", "4242")
     await tab.page.press("#search", "Enter")
     await tab.page.wait_for_url("**/runs?status=failed&q=4242")
-    await tab.page.wait_for_function("document.querySelectorAll('tr[data-row]').length === 1")
+    await tab.page.wait_for_function("() => document.querySelectorAll('tr[data-row]').length === 1")
     saved = tab.page.url
     await tab.page.go_back()
-    await tab.page.wait_for_function("document.querySelectorAll('tr[data-row]').length > 1")
+    await tab.page.wait_for_function("() => document.querySelectorAll('tr[data-row]').length > 1")
     await tab.page.goto(saved)
     assert await tab.page.input_value("#search") == "4242"
     assert await tab.page.locator("tr[data-row]").count() == 1
@@ -277,7 +295,7 @@ async def test_the_bulk_bar_shows_the_count_first(tab: Tab, scene: Scene) -> Non
     await tab.says("6 runs would be canceled", "#bulk")
     await tab.page.click("text=Cancel 6 runs")
     await tab.says("done", "#jobs")
-    await tab.page.wait_for_function("document.querySelectorAll('tbody .state.canceled').length === 7")
+    await tab.page.wait_for_function("() => document.querySelectorAll('tbody .state.canceled').length === 7")
     listed = await client.list_runs(ListRunsParams(workflow="bulky"))
     assert {run["status"] for run in listed} == {"canceled"}
 

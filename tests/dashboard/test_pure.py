@@ -156,6 +156,9 @@ def test_long_waits_can_be_folded() -> None:
 
     assert width(folded, "Attempt 1") > 2 * width(plain, "Attempt 1")
     assert all(bar.x >= 0 and bar.x + bar.width <= 100.001 for row in folded.rows for bar in row.bars)
+    last = next(row for row in folded.rows if row.label == "Attempt 2").bars[0]
+    assert last.x + last.width == pytest.approx(100, abs=0.01), "what follows a fold ends where the run ended"
+    assert width(folded, "Attempt 1") == pytest.approx(10 * width(folded, "Before the first start"), rel=0.01)
     xs = [tick.x for tick in folded.ticks]
     assert xs == sorted(xs)
 

@@ -85,6 +85,8 @@ class Guard:
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
+            elif scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008})
             return
         headers = Headers(scope=scope)
         cookies = cookie_parser(headers.get("cookie", ""))

@@ -110,7 +110,7 @@ class Site:
             return _trouble("Not found", str(exc), section, 404)
         except (ConnectionError, OSError) as exc:
             return _trouble("The server can't be reached", f"{exc}", section, 503)
-        except (ValueError, TypeError, LimitExceededError) as exc:
+        except (ValueError, LimitExceededError) as exc:
             return _trouble("That can't be shown", str(exc), section, 400)
         except RedflowError as exc:
             return _trouble("The server refused", str(exc), section, 502)

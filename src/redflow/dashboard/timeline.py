@@ -57,6 +57,7 @@ class Row:
         key: state, names colour and shape.
         word: the state as a word.
         took: its length, ms; None while it is unknown.
+        since: when it began, while it is open.
         bars: what is drawn.
         note: more about it: what it waits for, which attempt wrote it.
         step: the step itself.
@@ -71,6 +72,7 @@ class Row:
     took: int | None
     bars: Sequence[Bar]
     note: str = ""
+    since: int | None = None
     step: StepState | None = None
     child: str = ""
     child_state: str = ""
@@ -144,7 +146,8 @@ def draw(
     by_id = {child["id"]: child for child in children}
     rows = [_line(run, scale, end), *_attempts(run, attempts, scale, end)]
     rows += [
-        _step(step, (kinds or {}).get(step["name"]) or kind_of(step), attempts, scale, end, by_id) for step in shown
+        _step(run, step, (kinds or {}).get(step["name"]) or kind_of(step), attempts, scale, end, by_id)
+        for step in shown
     ]
     folds = [Mark(scale.x((a + b) / 2), duration(b - a)) for a, b in scale.gaps]
     return Timeline(rows, _ticks(scale), folds, start, end, len(steps) - len(shown), fold and bool(gaps), bool(gaps))
@@ -156,7 +159,10 @@ def _line(run: RunState, scale: _Scale, end: int) -> Row:
     until = started if started is not None else end
     word = "in line" if started is not None or run["status"] == "queued" else run["status"]
     bar = _bar(scale, created, until, "line", "queued", f"before the first start: {duration(until - created)}")
-    return Row("Before the first start", "line", "queued", word, until - created, [bar])
+    waits = started is None and "finished_at" not in run
+    return Row(
+        "Before the first start", "line", "queued", word, until - created, [bar], since=created if waits else None
+    )
 
 
 def _attempts(run: RunState, attempts: Sequence[AttemptTrace], scale: _Scale, end: int) -> list[Row]:
@@ -175,11 +181,12 @@ def _attempts(run: RunState, attempts: Sequence[AttemptTrace], scale: _Scale, en
         begun = attempts[-1]["finished_at"] if attempts else run.get("started_at", end)
         key = "running" if run["status"] == "running" else "asleep"
         bar = _bar(scale, begun, end, "attempt", key, f"attempt {run['attempt']} since {duration(end - begun)}")
-        rows.append(Row(f"Attempt {run['attempt']}", "attempt", key, key, end - begun, [bar]))
+        rows.append(Row(f"Attempt {run['attempt']}", "attempt", key, key, end - begun, [bar], since=begun))
     return rows
 
 
 def _step(
+    run: RunState,
     step: StepState,
     kind: str,
     attempts: Sequence[AttemptTrace],
@@ -204,7 +211,8 @@ def _step(
         bars.append(_bar(scale, began, until, kind, key, f"{word}, {duration(took)}"))
     child = step.get("child_run_id", "")
     state = children[child]["status"] if child in children else ""
-    return Row(step["name"], kind, key, word, took, bars, _note(step), step, child, state)
+    since = began if "finished_at" not in step and "finished_at" not in run else None
+    return Row(step["name"], kind, key, word, took, bars, _note(step), since, step, child, state)
 
 
 def kind_of(step: StepState) -> str:

@@ -42,8 +42,13 @@
     return true;
   }
 
+  function stateOfRun() {
+    var node = document.querySelector("#page h1 .state");
+    return node ? node.textContent.trim() : "";
+  }
+
   function morph(html) {
-    var page = byId("page");
+    var page = byId("page"), before = stateOfRun();
     Idiomorph.morph(page, html, {
       morphStyle: "innerHTML",
       ignoreActiveValue: true,
@@ -54,6 +59,7 @@
     });
     htmx.process(page);
     settle();
+    if (before && stateOfRun() !== before) say("The run is now " + stateOfRun());
   }
 
   function settle() {
