@@ -97,6 +97,8 @@ class Network:
         self.world = world
         self.server = server
         self.chances = Chances()
+        self.down = False
+        """Whether the server can't be reached at all; see `set_down`."""
         self.counts = Counts()
         self.listeners: dict[bytes, list[SimulatedConnection]] = defaultdict(list)
         self.digest = hashlib.blake2b(digest_size=16)
@@ -136,6 +138,13 @@ class Network:
         some = standing if self.world.rng.random() < 0.3 else standing[:1]
         for connection in some:
             self.note(f"{connection.name} is reset")
+            connection.reset()
+
+    def set_down(self, down: bool) -> None:
+        """The server goes out of reach, with all connections, or comes back."""
+        self.note(f"the server is {'out of reach' if down else 'back'}")
+        self.down = down
+        for connection in [its for its in self.connections if down and its.stands]:
             connection.reset()
 
     # -- the server's side --------------------------------------------------------------------------------------
@@ -308,7 +317,7 @@ class SimulatedConnection:
         """Be connected after a moment."""
         network = self._network
         await asyncio.sleep(network.latency_us() / 1e6)
-        if network.chances.cut and network.world.rng.random() < network.chances.cut:
+        if network.down or (network.chances.cut and network.world.rng.random() < network.chances.cut):
             raise RedisConnectionError("the simulated server refuses the connection")
         self.stands, self._writer = True, _Writer(self)
         self.process.on_death.append(self._owner_died)

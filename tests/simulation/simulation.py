@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
+from unittest.mock import patch
 
 from redis.asyncio import Redis
 from redis.asyncio.connection import ConnectionPool
@@ -240,7 +241,7 @@ class Simulation:
         if not self._faulting or not victims:
             return
         victim = rng.choice(victims)
-        fault = rng.choice(["kill", "kill", "freeze", "freeze briefly", "reset", "reset", "stop"])
+        fault = rng.choice(["kill", "kill", "freeze", "freeze briefly", "reset", "reset", "stop", "outage"])
         self._count(fault)
         self.network.note(f"{fault} {victim.name}")
         if fault == "kill":
@@ -248,6 +249,9 @@ class Simulation:
             self.world.later(rng.randrange(1, 3_000_000), self.start_worker)
         elif fault == "stop":
             self._stop_in_order(victim)
+        elif fault == "outage":
+            self.network.set_down(True)
+            self.world.later(rng.randrange(10_000, 3 * LEASE_MS * 1000), lambda: self.network.set_down(False))
         elif fault == "reset":
             self.network.reset_some(victim)
         else:
@@ -299,7 +303,7 @@ class Simulation:
     def heal(self) -> None:
         """No more faults: what was frozen goes on, and there is a worker."""
         self._faulting = False
-        self.network.chances = Chances()
+        self.network.chances, self.network.down = Chances(), False
         self.network.note("all is healed")
         for process in self.world.processes:
             process.frozen = False
@@ -323,14 +327,13 @@ class Simulation:
 def run_seed(server: SimulatedServer, seed: int, mix: Iterable[str] = ()) -> Report:
     """Play one seed and tell what came of it."""
     began = time.perf_counter()
-    os.environ["REDFLOW_RUN_RETENTION_DAYS"] = RETENTION_DAYS
     simulation = Simulation(server, seed, plan_of(seed, mix))
     violation = ""
     hook = sys.unraisablehook
     sys.unraisablehook = lambda _: None  # what is dropped in the middle of things complains when it is collected
     gc.disable()  # so that all of this world is young at its end, and quickly found
     try:
-        with simulated(simulation.world):
+        with simulated(simulation.world), patch.dict(os.environ, REDFLOW_RUN_RETENTION_DAYS=RETENTION_DAYS):
             try:
                 simulation.play()
             except Violation as exc:
