@@ -62,6 +62,7 @@ CLASSES: dict[str, tuple[bool, dict[str, object]]] = {
             "limit": 50,
             "sort": "desc",
             "error": None,
+            "scan": 10_000,
         },
     ),
     "ListEventsParams": (
