@@ -181,6 +181,8 @@ class Network:
         if name == b"TIME":
             now = self.world.now_us
             return [[b"%d" % (self.world.now_ms // 1000), b"%d" % (self.world.now_ms % 1000 * 1000 + now % 1000)]]
+        if name == b"INFO":  # what the real one says of its memory differs from one asking to the next
+            return [b"# Memory\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n"]
         if name == b"MULTI":
             connection.queued = []
             return [b"OK"]
