@@ -27,7 +27,7 @@ expiry:<retention>    list    finished runs in order of their end, one list per 
 retentions, workflows set     retentions in use; workflows that have runs
 meta:<wf>             hash    metadata of a workflow
 metas                 set     names of the registered workflows
-worker:<w>, knows:<w> hash    a live worker and its last claim; the workflows it can run; TTL
+worker:<w>, knows:<w> hash    a live worker, its last claim, its drain; the workflows it can run; TTL
 workers               zset    live workers by the time they count as dead
 idle:<queue>          set     workers that wait for a bell; TTL
 paused                hash    what is paused: `q:<queue>`, `w:<workflow>`, each `<since ms> <reason>`
