@@ -37,7 +37,8 @@ def command(request: pytest.FixtureRequest, programs: Programs) -> Callable[[str
         programs.write("flows.py", FLOWS)
         code, program = programs.run(*COMMANDS[request.param], "--url", url)
         assert code == 2, program.text
-        assert len(program.out) <= 2  # dev's head
+        beside = [line for line in program.out if not line.startswith(("dashboard: ", "redflow dev "))]
+        assert not beside, program.text
         assert len(program.err) == 1, program.text
         assert program.err[0].startswith("redflow: ")
         return program.err[0]

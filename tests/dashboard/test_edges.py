@@ -131,6 +131,8 @@ async def test_broken_records_take_no_page_down(scene: Scene, visitor: Visitor) 
     redis, keys = scene.world.redis, scene.world.keys
     stored = {name: run_id.removeprefix("run_").replace("-", "") for name, run_id in scene.runs.items()}
     await redis.hset(keys.run(stored["failed"]), mapping={"e": "{half", "a": "abc", "i": "{half"})
+    await redis.hset(keys.run(stored["failed too"]), mapping={"e": '{"x": [1]}'})
+    await redis.hset(keys.run(stored["retrying"]), mapping={"e": '{"name": 5, "message": {"a": null}, "stack": 7}'})
     await redis.hset(keys.run(stored["asleep"]), mapping={"s:ask": "no step at all"})
     await redis.hset(keys.run(stored["queued"]), mapping={"s": "<b>odd</b>"})
     await redis.delete(keys.run(stored["scheduled"]))
@@ -186,3 +188,14 @@ async def test_no_password_of_the_server_is_shown(path: str, prefix: str) -> Non
             assert "s3cr3t" not in await visitor.get(path, status=503)
     finally:
         await client.close()
+
+
+async def test_a_page_that_cannot_be_drawn_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A defect of ours; also for those who have the page open."""
+    monkeypatch.setattr("redflow.dashboard.text.short_id", lambda run_id: 1 / 0)
+    await world.client.run_by_name("w", {}, queue_override="bulk")
+    async with Visitor(dashboard(world.client)) as visitor:
+        words = await visitor.words("/runs", status=500)
+        assert "This page failed" in words
+        assert "ZeroDivisionError" in words
+        assert "No run" not in words

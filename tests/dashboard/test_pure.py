@@ -7,6 +7,7 @@ import pytest
 from redflow.dashboard import charts, text, timeline
 from redflow.dashboard.forms import fields_of, input_of, read_json
 from redflow.dashboard.pytests import as_pytest
+from redflow.dashboard.screens.overview import parts_of
 from redflow.dashboard.site import Refused
 from redflow.dashboard.states import shown_state
 from redflow.errors import SerializedError
@@ -257,6 +258,12 @@ def test_numbers_that_are_no_numbers() -> None:
     for bad in ("1" * 5000, "[" * 100_000, "tru"):
         with pytest.raises(Refused):
             read_json(bad, "x")
+
+
+def test_a_history_is_cut_into_fewer_parts_where_there_are_many_workflows() -> None:
+    assert [parts_of((60, 30, 12, 6), workflows) for workflows in (0, 1, 16, 17, 60, 100, 5_000)] == [
+        *(60, 60, 60, 30, 12, 6, 6)
+    ]
 
 
 def test_charts() -> None:

@@ -170,6 +170,8 @@ async def test_a_visitor_signs_in_and_out(world: World) -> None:
         headers = {"origin": HERE, "x-csrf-token": visitor.http.cookies[CSRF_COOKIE]}
         wrong = await visitor.post("/login", {"token": "wrong"}, headers)
         assert wrong.status_code == 403
+        odd = await visitor.http.post("/login", content=b"token=\xff\xfe", headers=headers)
+        assert odd.status_code == 400
         right = await visitor.post("/login", {"token": TOKEN}, headers)
         assert right.headers["hx-redirect"] == "/"
         assert TOKEN not in str(right.headers)

@@ -167,9 +167,9 @@ class _Dashboard:
                 screen, section = SCREENS[route.path]
                 asked = Asked(found["path_params"], QueryParams(parse_qsl(parts.query, keep_blank_values=True)))
                 page = await self._site.page(screen, asked, section)
+                inside = self._site.inside(page, base)
                 if page.status >= 500:
                     return Sight("", "", f"{page.title}: {page.context['reason']}")
-                inside = self._site.inside(page, base)
                 return Sight(inside, digest(inside))
         return Sight("", "", "There is no such page.")
 
@@ -238,7 +238,10 @@ class _Dashboard:
                 base=base, token=request.scope["redflow.csrf"]
             )
             return HTMLResponse(whole)
-        form = await read_form(request)
+        try:
+            form = await read_form(request)
+        except Refused as exc:
+            return self._notice(str(exc), "failed", 400)
         if not same(form.get("token", ""), self._token):
             return self._notice("That is not the token.", "failed", 403)
         answer = self._notice("Welcome.", "done", 200)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 from urllib.parse import urlencode
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
 from starlette.datastructures import QueryParams
 
@@ -116,10 +116,20 @@ class Site:
             return _trouble("The server refused", str(exc), section, 502)
         except Exception as exc:
             log.exception("dashboard: a page failed")
-            return _trouble("This page failed", f"{type(exc).__name__}; the log has the details", section, 500)
+            return _failed(exc, section)
 
     def inside(self, page: Page, base: str) -> str:
-        """The inside of a page, without the frame."""
+        """The inside of a page, without the frame; if it can't be drawn, `page` becomes one that says so."""
+        try:
+            return self._drawn(page, base)
+        except Exception as exc:
+            log.exception("dashboard: a page can't be drawn")
+            failed = _failed(exc, page.section)
+            page.title, page.template = failed.title, failed.template
+            page.context, page.status = failed.context, failed.status
+            return self._drawn(page, base)
+
+    def _drawn(self, page: Page, base: str) -> str:
         return self.templates.get_template(page.template).render(page.context, page=page, base=base)
 
     def whole(self, page: Page, base: str, *, at: str, token: str, signed_in: bool) -> str:
@@ -153,6 +163,10 @@ def digest(inside: str) -> str:
     return hashlib.blake2b(inside.encode("utf-8", "replace"), digest_size=12).hexdigest()
 
 
+def _failed(exc: Exception, section: str) -> Page:
+    return _trouble("This page failed", f"{type(exc).__name__}; the log has the details", section, 500)
+
+
 def _trouble(title: str, reason: str, section: str, status: int) -> Page:
     return Page(title, "trouble.html", {"reason": reason, "status": status}, section, status)
 
@@ -161,7 +175,7 @@ def _environment(site: Site) -> Environment:
     made = Environment(
         loader=PackageLoader("redflow.dashboard"),
         autoescape=True,
-        undefined=StrictUndefined,
+        undefined=ChainableUndefined,  # a stored error may lack anything
         trim_blocks=True,
         lstrip_blocks=True,
         finalize=_finalize,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Final, TypeVar
 
 from redflow.dashboard import charts
@@ -15,8 +15,15 @@ from redflow.types import ALL_STATUSES, ListRunsParams, RunBucket, RunStatus
 
 T = TypeVar("T")
 
-SPANS: Final = {"1h": (3_600_000, 60), "24h": (86_400_000, 48), "7d": (604_800_000, 56)}
-"""Lengths of the history that can be asked for: ms, and into how many parts each is cut."""
+SPANS: Final = {
+    "1h": (3_600_000, (60, 30, 12, 6)),
+    "24h": (86_400_000, (48, 24, 12, 6)),
+    "7d": (604_800_000, (56, 28, 14, 7)),
+}
+"""Lengths of the history that can be asked for: ms, and into how many parts each may be cut."""
+
+_MOST_COUNTS: Final = 6_000
+"""Ranges that are counted for one page: one for each part, workflow and status."""
 
 _NAMES: Final = {"1h": "hour", "24h": "24 hours", "7d": "7 days"}
 _QUEUES: Final = 20
@@ -28,7 +35,8 @@ async def overview(site: Site, asked: Asked) -> Page:
     client = site.client
     span = asked.text("span") if asked.text("span") in SPANS else "1h"
     assert span is not None
-    length, parts = SPANS[span]
+    length, choices = SPANS[span]
+    parts = parts_of(choices, len(await client.list_workflows()))
     grain = length // parts
     # On whole parts of the clock: a bar keeps its runs, and the page its look until the next part begins.
     end = (int(time.time() * 1000) // grain + 1) * grain
@@ -69,6 +77,12 @@ async def overview(site: Site, asked: Asked) -> Page:
         },
         "overview",
     )
+
+
+def parts_of(choices: Sequence[int], workflows: int) -> int:
+    """Into how many parts a history is cut: into fewer where there are many workflows, for each is counted apart."""
+    wanted = (parts for parts in choices if parts * workflows * len(ALL_STATUSES) <= _MOST_COUNTS)
+    return next(wanted, choices[-1])
 
 
 async def _part(reading: Awaitable[T]) -> T | str:
