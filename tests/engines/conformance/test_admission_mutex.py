@@ -168,12 +168,28 @@ async def test_the_holders_cancel_frees_the_mutex(world: World) -> None:
     await world.worker()
     first, second = await world.start(0), await world.start(1)
     await in_line(world, 1)
+    await soon(lambda: section.entered == [0], "the first")  # that it was admitted does not mean that it has begun
     await world.client.cancel_run(first.id)
     await soon(lambda: section.entered == [0, 1], "the second")
     with pytest.raises(CanceledError):
         await first.result()
     section.open.set()
     assert await second.result() == 1
+
+
+async def test_a_cancel_at_any_time_before_the_handler_frees_the_mutex(world: World) -> None:
+    section = Section()
+    section.open.set()
+    guarded(world, section)
+    await world.worker()
+    for n in range(20):
+        first = await world.start(n)
+        for _ in range(n):  # now in line, now claimed, now admitted
+            await asyncio.sleep(0)
+        await world.client.cancel_run(first.id)
+        assert await (await world.start("next")).result(timeout_ms=15_000) == "next"
+        assert await world.ended(first) in ("canceled", "succeeded")
+    assert section.overlaps == 0
 
 
 async def test_it_is_not_held_during_a_retry_delay_or_a_sleep(world: World) -> None:
