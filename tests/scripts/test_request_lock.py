@@ -22,14 +22,29 @@ async def test_first_come_first_served_and_asked_again_the_same(here: Bench) -> 
     assert await here.call(RELEASE, run(1), "k", "1") == 0
     assert await here.call(RELEASE, run(1), "k", "4") == 1
     assert await here.read("HGET", "@lock:k", "o") == run(3).encode()
-    assert await here.ids("outgoing") == [f"grant - {run(3)} k"]
-    assert await here.read("HGET", "@outgoing_data", f"grant - {run(3)} k") == b"3"
+    assert await here.ids("outgoing") == [f"grant - {run(3)} 3 k"]
     assert await here.call(RELEASE, run(1), "k", "4") == 0, "twice takes nothing from the next"
     assert await here.call(RELEASE, run(2), "k", "2") == 1, "it leaves the line"
     assert await here.call(REQUEST, run(3), "k", "q", 1) == [1, b"5"]
     assert await here.call(RELEASE, run(3), "k", "5") == 1
     left = {name for name in await here.values() if name.startswith("lock")}
     assert left == {"lockseq"}
+
+
+async def test_each_grant_is_told_though_an_earlier_one_is_not_acknowledged_yet(here: Bench) -> None:
+    """A run that got the lock, used it and stood in line again: the second word to it is no repetition of the first."""
+    await here.call(REQUEST, run(1), "k", "q", 1)
+    await here.call(REQUEST, run(2), "k", "q", 2)
+    await here.call(RELEASE, run(1), "k", "1")
+    await here.call(REQUEST, run(2), "k", "q", 2)
+    await here.call(REQUEST, run(1), "k", "q", 3)
+    await here.call(RELEASE, run(2), "k", "3")
+    await here.call(REQUEST, run(1), "k", "q", 3)
+    assert await here.call(REQUEST, run(2), "k", "q", 4) == [0, b"6"]
+    await here.call(RELEASE, run(1), "k", "5")
+    assert await here.read("HMGET", "@lock:k", "o", "n") == [run(2).encode(), b"6"]
+    granted = {f"grant - {run(2)} 2 k", f"grant - {run(1)} 4 k", f"grant - {run(2)} 6 k"}
+    assert set(await here.ids("outgoing")) == granted
 
 
 async def test_a_grant_that_nobody_takes_up_passes_to_another_queue(here: Bench) -> None:

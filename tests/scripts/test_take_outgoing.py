@@ -127,10 +127,10 @@ async def test_a_grant_makes_ready_who_waits_for_it(here: Bench) -> None:
     await here.serve()
     run = await here.create()
     lease = await here.claimed(run)
-    assert await receive(here, "grant", "-", run, "k", "4") == b"ok"
+    assert await receive(here, "grant", "-", run, "4 k") == b"ok"
     assert await here.field(run, "mg") == "4"
     await here.settle(lease)
-    assert await receive(here, "grant", "-", run, "k", "4") == b"refused"
+    assert await receive(here, "grant", "-", run, "4 k") == b"refused"
     assert await here.ids(f"ready:{QUEUE}") == []
 
 

@@ -17,7 +17,7 @@ from redflow.definitions import BlockingWorkflowHandlerContext, WorkflowHandlerC
 from redflow.domain.shards import shard_of_name, shard_of_run
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
-from redflow.engines.redis.replies import as_int
+from redflow.engines.redis.replies import as_int, as_list, as_text
 from redflow.engines.redis.sources import AnyRedis
 from redflow.handle import RunHandle
 from redflow.registry import WorkflowRegistry
@@ -200,6 +200,19 @@ class World:
         shard = shard_of_name(key, self.shards)
         line = f"{Keys.of(self.prefix, shard, self.shards).base}{'lockline' if self.shards > 1 else 'mutexline'}:{key}"
         return as_int(await self.connections[shard].read("ZCARD", line))
+
+    async def mutex_blocked(self, key: str) -> int:
+        """How many of these have left their slots: over shards that is written one trip after they stand in line."""
+        if self.shards == 1:
+            return await self.mutex_line(key)
+        shard = shard_of_name(key, self.shards)
+        line = f"{Keys.of(self.prefix, shard, self.shards).base}lockline:{key}"
+        blocked = 0
+        for run_id in map(as_text, as_list(await self.connections[shard].read("ZRANGE", line, 0, -1))):
+            its = shard_of_run(run_id)
+            record = Keys.of(self.prefix, its, self.shards).run(run_id)
+            blocked += await self.connections[its].read("HMGET", record, "s", "mk") == [b"queued", key.encode()]
+        return blocked
 
     async def mutex_owner(self, key: str) -> str | None:
         """The run that holds a mutex, or to which it was granted; as it is stored."""

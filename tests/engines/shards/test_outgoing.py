@@ -12,10 +12,12 @@ from redflow import EventTrigger, define_workflow, workflow
 from redflow.domain.shards import shard_of_name
 from redflow.engines.redis import outgoing, sharded_journal
 from redflow.engines.redis.link import Reply
+from redflow.engines.redis.locks import Locks
 from redflow.engines.redis.outgoing import Outgoing
 from redflow.engines.redis.replies import as_int
 from redflow.engines.redis.sharded_journal import ShardedJournal
-from redflow.execution.journal import LeaseLost
+from redflow.execution.attempt import Attempt
+from redflow.execution.journal import Interruption, LeaseLost
 from redflow.types import JsonData, SearchRunsParams
 from tests.support.shards import all_entries, engine_of, entries, name_on, nobody_delivers, shard_of, stored
 from tests.support.world import Context, World, eventually, soon
@@ -523,3 +525,38 @@ async def test_a_lock_whose_owner_is_gone_is_found(world: World) -> None:
     await world.worker()
     await eventually(lambda: world.mutex_owner(key), "a free lock", until=lambda owner: owner is None)
     assert await world.run(1, name=name_on(1)) == 1
+
+
+@pytest.mark.parametrize("granted", [True, False], ids=["granted", "in line"])
+async def test_a_cancel_while_the_lock_answers_leaves_nothing_behind(world: World, granted: bool) -> None:
+    """The answer arrives after the attempt was interrupted, so no audit may be needed to undo it."""
+    gate, key = asyncio.Event(), name_on(2, "key")
+    guarded(world, gate, key)
+    await world.worker()
+    if not granted:
+        await world.start("owner", name=name_on(1))
+        await soon(lambda: world.did == ["enter owner"], "the owner")
+    owner = await world.mutex_owner(key)
+    answered, interrupted = asyncio.Event(), asyncio.Event()
+    request, interrupt = Locks.request, Attempt.interrupt
+
+    async def slow(self: Locks, run_id: str, key: str, queue: str, score: int) -> tuple[bool, str]:
+        answer = await request(self, run_id, key, queue, score)
+        answered.set()
+        await interrupted.wait()
+        return answer
+
+    def told(self: Attempt, why: Interruption) -> None:
+        interrupt(self, why)
+        interrupted.set()
+
+    with patch.object(Locks, "request", slow), patch.object(Attempt, "interrupt", told):
+        handle = await world.start("canceled", name=name_on(0))
+        await answered.wait()
+        await world.client.cancel_run(handle.id)
+        assert await world.ended(handle) == "canceled"
+    assert await world.mutex_owner(key) == owner
+    assert await world.mutex_line(key) == 0
+    gate.set()
+    assert await world.run("next", name=name_on(1)) == "next"
+    assert "enter canceled" not in world.did

@@ -221,15 +221,16 @@ class Executor:
         try:
             if outcome is None or held.attempt.state == "lost":
                 self._lose(held)
-            elif isinstance(outcome, Waiting):
+                return
+            if held.journal.under_way:  # a step that arrives after the outcome is refused
+                await asyncio.wait(held.journal.under_way)
+            if isinstance(outcome, Waiting):
                 self._writer_of(held.lease.run_id).claim_was_taken_back()
                 self._over(held, outcome)
             elif isinstance(outcome, HandedBack):
                 await held.journal.hand_back()
                 self._over(held, outcome)
             else:
-                if held.journal.under_way:  # a step that arrives after the outcome is refused
-                    await asyncio.wait(held.journal.under_way)
                 held.journal.settle(outcome, held.attempt.claim, partial(self._answered, held, outcome))
         except RedflowError as exc:
             self._answered(held, outcome, exc)

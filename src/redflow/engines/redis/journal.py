@@ -157,7 +157,7 @@ class RedisJournal:
         created_at: creation of the run, epoch ms; step times are stored relative to it.
 
     Attributes:
-        under_way: notes that were sent and are not confirmed yet.
+        under_way: notes that were sent and are not confirmed yet, and a mutex that was asked for.
         seals: encrypts and decrypts the steps; None: nothing does.
     """
 
@@ -405,7 +405,10 @@ class RedisJournal:
         return payload if vault is None else vault.seal_of_run(payload, kind, self._lease.run_id)
 
     def _send(self, write: StepWrite) -> None:
-        future = self._writer.records.submit(write)
+        self._watch(self._writer.records.submit(write))
+
+    def _watch(self, future: asyncio.Future[str]) -> None:
+        """The attempt's outcome is not sent before this has come to its end."""
         self.under_way.add(future)
         future.add_done_callback(self._sent)
 

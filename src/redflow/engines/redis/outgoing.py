@@ -164,7 +164,8 @@ class Outgoing:
             await self.carry_cancels_on(shard)
         for entry, outcome in zip(entries, outcomes, strict=True):
             if entry.kind == b"grant" and outcome == b"refused":  # a run that has ended, or has left the line
-                await self.locks.release(entry.target.decode(), entry.rest.decode(), entry.told[0].decode())
+                number, key = entry.rest.decode().split(" ", 1)
+                await self.locks.release(entry.target.decode(), key, number)
         return [(entry.text, as_bytes(outcome)) for entry, outcome in zip(entries, outcomes, strict=True)]
 
     async def _start(self, shard: int, entries: Sequence[Entry]) -> list[tuple[bytes, bytes]]:

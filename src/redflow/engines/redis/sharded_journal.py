@@ -7,6 +7,7 @@ created, the wait is registered), then the step is written: what comes for a ste
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Final
 
@@ -26,6 +27,8 @@ from redflow.engines.redis.scripts import Script, verb
 from redflow.errors import ConnectionError, LimitExceededError, UnknownWorkflowError
 from redflow.execution.admission import Admission, AdmissionRequest
 from redflow.execution.journal import Interruption, LeaseLost, StartRefused
+
+log = logging.getLogger("redflow")
 
 CHECK = verb("check_claim", args="id, fence, token, place")
 START_AWAY = verb(
@@ -180,24 +183,37 @@ class ShardedJournal(RedisJournal):
         if vault is not None:
             request = admission.blinded(request, vault)
         assert request.mutex
+        # Shielded: an answer of the lock that nobody wrote down would keep everybody out until the next audit.
+        ask = self._ask_lock(request.mutex, request.first)
+        asked: asyncio.Future[str] = asyncio.get_running_loop().create_task(ask)
+        self._watch(asked)
+        answer = await asyncio.shield(asked)
+        if answer != "held":
+            return Admission(answer, self.now_ms(), 0)
+        return await admission.admit_blinded(self._sharded.scripts, self._lease, request)
+
+    async def _ask_lock(self, mutex: str, first: bool) -> str:
+        """Ask for a mutex and write down what came of it; what can't be written down any more is given back."""
         lease, scripts, locks = self._lease, self._sharded.scripts, self._sharded.outgoing.locks
-        score = self._created_at if request.first else self.now_ms()
+        score = self._created_at if first else self.now_ms()
         try:
-            granted, number = await locks.request(lease.run_id, request.mutex, self._queue, score)
+            granted, number = await locks.request(lease.run_id, mutex, self._queue, score)
             args = (
-                *(scripts.now, lease.run_id, lease.fence, lease.token, "1" if request.first else ""),
-                *(request.mutex, number, "1" if granted else ""),
+                *(scripts.now, lease.run_id, lease.fence, lease.token, "1" if first else ""),
+                *(mutex, number, "1" if granted else ""),
             )
             answer = as_text(await scripts.connection.call(NOTE_LOCK, scripts.keys.base, args))
         except ConnectionError as exc:
             raise LeaseLost(str(exc)) from exc
+        # Only this claim knows the number of what was granted. A place in line may be another claim's by now.
+        if answer == "canceled" or (granted and answer != "held"):
+            try:
+                await locks.release(lease.run_id, mutex, number)
+            except ConnectionError as exc:
+                log.debug("the mutex of run %s is left to an audit: %s", lease.run_id, exc)
         if answer in ("stale", "gone"):
             raise LeaseLost(f"the admission was refused: {answer}")
-        if answer == "canceled":
-            await locks.release(lease.run_id, request.mutex, number)
-        if answer != "held":
-            return Admission(answer, self.now_ms(), 0)
-        return await admission.admit_blinded(scripts, lease, request)
+        return answer
 
     # -- what they have in common -------------------------------------------------------------------------------
 

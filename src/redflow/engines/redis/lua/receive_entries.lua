@@ -6,7 +6,7 @@
 -- replies: per item ok | refused (it has no object any more) | cascade (cancels are to be carried on here)
 -- The kinds, in the form that post_entry writes (`<kind> <source> <target> <rest>`), and what take_outgoing told of them:
 --   wake (child ended: told = how, payload), resume (told = `<number> <time> <event>`), moved (the child was merged into the run
---   that rest begins with), adopt, disown (rest = child), cancel (told = reason), grant (rest = key, told = number).
+--   that rest begins with), adopt, disown (rest = child), cancel (told = reason), grant (rest = `<number> <key>`).
 -- An end or event whose step is not written yet is kept in the run's record. To receive an entry twice changes nothing.
 -- include: server_now
 -- include: resolve_child
@@ -78,7 +78,8 @@ function receive.cancel(_, run, _, reason)
   return redis.call('HEXISTS', base .. 'cascade', run) == 1 and 'cascade' or 'ok'
 end
 
-function receive.grant(_, run, key, number)
+function receive.grant(_, run, rest)
+  local number, key = string.match(rest, '^(%d+) (.*)$')
   local r = redis.call('HMGET', base .. 'run:' .. run, 's', 'mk', 'mn', 'q')
   if r[1] == 'running' then
     if r[2] ~= key or r[3] ~= number then redis.call('HSET', base .. 'run:' .. run, 'mg', number) end

@@ -7,7 +7,7 @@
 -- worker: who is rung for further entries for the next 15 s; '' for a client.
 -- Taken ones, at most some 4 MiB, are left alone by others for lease_ms. outcome says what came of a `start` and a `resume`.
 -- wake: status and payload of the child. cancel: reason. resume: number, time and id of the event, its place and its data. start:
--- workflow, data, parent, run id. grant: number. Nothing follows an entry whose object is gone.
+-- workflow, data, parent, run id. Nothing follows an entry whose object is gone.
 -- include: server_now
 -- include: first_score
 -- include: read_event

@@ -8,5 +8,6 @@ local function pass_lock(base, key, run, now)
   redis.call('HSET', base .. 'lock:' .. key, 'o', run, 'n', number, 'q', queue)
   redis.call('ZADD', base .. 'locks', now + 5000, key)
   redis.call('ZADD', base .. 'lockgrants', now + 5000, run .. ' ' .. key)
-  post_entry(base, 'grant - ' .. run .. ' ' .. key, number)
+  -- With the number: an earlier grant of the same lock to this run may still be on its way, or not acknowledged.
+  post_entry(base, 'grant - ' .. run .. ' ' .. number .. ' ' .. key)
 end
