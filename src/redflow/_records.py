@@ -270,13 +270,14 @@ class EmittedEvent(TypedDict):
 class WorkflowCronMeta(TypedDict):
     """A cron trigger as it is registered. Times are epoch milliseconds.
 
-    `timezone` is always an IANA name. The rest tells what became of its ticks, once there is something to tell:
+    `timezone` is always an IANA name. `input_error` stands in place of an `input` that can't be decrypted. The rest tells what became of its ticks, once there is something to tell:
     `skipped` counts those that found too many unfinished runs, `missed` those when no worker was there in time.
     """
 
     expression: str
     timezone: NotRequired[str]
     input: NotRequired[JsonData]
+    input_error: NotRequired[str]
     id: NotRequired[str]
     next_run_at: NotRequired[int]
     last_run_at: NotRequired[int]

@@ -10,7 +10,7 @@ from typing import Final
 import orjson
 
 from redflow.domain.event import event_ref
-from redflow.domain.payload import unpack
+from redflow.domain.payload import raise_if_sealed, unpack
 from redflow.domain.run import public_run_id, stored_run_id
 from redflow.domain.sealing import StepSeals, Vault
 from redflow.domain.step import FIELD_PREFIX, STORED_APART, child_ref, pack_header, unpack_step
@@ -98,6 +98,36 @@ def _step_text(seals: StepSeals, name: str, header: str, payload: str) -> str:
         event.data = unpack(event.data)
         return event.packed().decode()
     return unpack(step.payload).decode()
+
+
+def opened_input(vault: Vault | None, run_id: str, stored: bytes, taken_over: bytes | None) -> bytes:
+    """The input of a run for whoever starts another one with it.
+
+    Args:
+        vault: of the prefix; None: this program has no codec.
+        run_id: stored id of the run.
+        stored: its input, from wherever it is stored.
+        taken_over: field `di` of its record.
+
+    Raises:
+        PayloadDecodeError
+    """
+    if vault is not None:
+        return vault.open_input(stored, run_id, handed_in_by(taken_over))
+    raise_if_sealed(stored)
+    return stored
+
+
+def opened_cron_input(vault: Vault | None, trigger: str, stored: bytes) -> bytes:
+    """The input of a cron trigger.
+
+    Raises:
+        PayloadDecodeError
+    """
+    if vault is not None:
+        return vault.open(stored, "cron", trigger)
+    raise_if_sealed(stored)
+    return stored
 
 
 def handed_in_by(raw: bytes | None) -> str:

@@ -80,6 +80,7 @@ def claim_of(run: ClaimedRun) -> Claim:
         steps=steps_of(record, run_id) if len(record) > 6 else {},
         decided_failure=record.get(b"z"),
         started_at=int(record.get(b"b") or record.get(b"t") or created_at),
+        unpaid=b"rb" in record and b"ad" not in record,
     )
 
 
@@ -132,7 +133,7 @@ def listed_run(run_id: str, record: Record) -> ListedRun:
         "max_attempts": 3 if (most := _number(record, b"m", run_id)) is None else most,
     }
     if b"e" in record:
-        listed["error"] = _error_or_remark(record[b"e"], run_id)
+        listed["error"] = error_or_remark(record[b"e"], run_id)
     if (at := _number(record, b"d", run_id)) is not None:
         listed["available_at"] = at
     if (at := _number(record, b"t", run_id)) is not None:
@@ -176,7 +177,7 @@ def _json_or_none(raw: bytes | None, field: str, run_id: str) -> JsonData:
         return None
 
 
-def _error_or_remark(raw: bytes, run_id: str) -> SerializedError:
+def error_or_remark(raw: bytes, run_id: str) -> SerializedError:
     """A stored error; one that is broken is told to be so."""
     error: SerializedError | None
     try:
