@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from redflow import define_workflow
@@ -171,7 +169,7 @@ async def test_a_retry_leaves_an_idempotency_key_to_the_run_that_has_taken_it(wo
     broken["on"] = False
     second = await world.client.emit_workflow("w", 2, idempotency_key="k")
     await world.client.operate.retry_run(first.id)
-    assert await asyncio.gather(first.result(timeout_ms=15_000), second.result(timeout_ms=15_000)) == [1, 2]
+    assert [await first.result(timeout_ms=15_000), await second.result(timeout_ms=15_000)] == [1, 2]
     third = await world.client.emit_workflow("w", 3, idempotency_key="k")
     assert third.id == second.id
 

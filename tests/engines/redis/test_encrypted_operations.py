@@ -11,6 +11,7 @@ import pytest
 from redflow import CronTrigger, EventTrigger, RedflowError, SearchRunsParams, define_workflow
 from redflow.codec import AesGcmCodec
 from redflow.domain.run import stored_run_id
+from redflow.engines.redis.packing import read_record
 from redflow.errors import PayloadKeyMissingError
 from redflow.types import ExportedRun, JsonData, ListRunsParams, WorkflowDebounceOptions, WorkflowRetryPolicy
 from tests.engines.redis.test_encryption import (
@@ -202,6 +203,15 @@ async def test_without_the_key_lists_go_on_and_what_needs_it_says_so(world: Worl
             assert "'old'" in listed["tick"]["input_error"]
             metas = {meta["name"]: meta for meta in await keyless.client.list_workflows_meta()}
             assert "'old'" in metas["tick"]["cron"][0]["input_error"]
+            state = await operate.inspect_run(run_id)
+            assert state is not None
+            assert (state["status"], state["input"], state["error"]["name"]) == (
+                *("failed", None),
+                "PayloadKeyMissingError",
+            )
+            wanted = "no codec" if other is None else "it has new"
+            assert wanted in state["input_error"]
+            assert wanted in state["error"]["message"]
             for refused in (
                 partial(operate.rerun, run_id),
                 partial(schedules.fire, listed["tick"]["id"]),
@@ -221,18 +231,21 @@ async def test_a_run_that_was_tampered_with_is_left_out_alone(world: World) -> N
     # a packed record is read back into fields, so that one of them can be changed
     connection, stored = world.client.connection, stored_run_id(mine)
     assert stored is not None
-    from redflow.engines.redis.packing import read_record
-
     record = await read_record(connection, world.keys, stored)
     record[b"e"] = flipped(record[b"e"])
     await world.redis.delete(key)
-    await world.redis.hset(key, mapping=record)
+    await world.redis.hset(key, mapping={name.decode(): value for name, value in record.items()})
     groups = {group["error"]: group["count"] for group in (await world.client.operate.failure_groups())["groups"]}
-    assert groups == {"ValueError": 1, "RedflowError": 1}
+    assert groups == {"ValueError": 1, "PayloadDecodeError": 1}
     found = await world.client.search_runs(SearchRunsParams(query=CANARY, status="failed"))
     assert {run["id"] for run in found["runs"]} == {mine, other}
-    record[b"s:one"] = flipped(record[b"s:one"])
-    await world.redis.hset(key, mapping=record)
+    record[b"s:one"], record[b"i"] = flipped(record[b"s:one"]), flipped(record[b"i"])
+    await world.redis.hset(key, mapping={name.decode(): value for name, value in record.items()})
+    for read in (world.client.get_run, world.client.operate.inspect_run):
+        state = await read(mine)
+        assert state is not None
+        assert (state["input"], state["error"]["kind"]) == (None, "payload_decode")
+        assert "was changed" in state["input_error"]
     assert {run["id"] for run in await exported(world, SearchRunsParams(status="failed"))} == {other}
     assert len(await world.client.list_runs(ListRunsParams(status="failed"))) == 2
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NotRequired, TypedDict
+from typing import Final
 
 import orjson
 
@@ -173,15 +173,8 @@ def cron_trigger_id(workflow: str, trigger: CronTrigger) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
-class ShownInput(TypedDict):
-    """What users see of a trigger's input: it, or why it can't be read; nothing if it is `{}`."""
-
-    input: NotRequired[JsonData]
-    input_error: NotRequired[str]
-
-
-def shown_input(vault: Vault | None, trigger: str, stored: bytes) -> ShownInput:
-    """The input of a trigger as users see it. One that can't be decrypted here hides nothing else of its trigger.
+def shown_input(vault: Vault | None, trigger: str, stored: bytes) -> tuple[JsonData, str] | None:
+    """The input of a trigger as users see it: (it, ""), or (None, why it can't be decrypted here); None if it is `{}`.
 
     Args:
         vault: of the prefix; None: this program has no codec.
@@ -194,13 +187,19 @@ def shown_input(vault: Vault | None, trigger: str, stored: bytes) -> ShownInput:
     try:
         plain = unpack(opened_cron_input(vault, trigger, stored))
     except PayloadDecodeError as exc:
-        return {"input_error": str(exc)}
-    return {} if plain == b"{}" else {"input": decode(plain)}
+        return None, str(exc)
+    return None if plain == b"{}" else (decode(plain), "")
 
 
-def cron_meta(record: Mapping[bytes, bytes], shown: ShownInput) -> WorkflowCronMeta:
+def cron_meta(record: Mapping[bytes, bytes], shown: tuple[JsonData, str] | None) -> WorkflowCronMeta:
     """What users see of a stored trigger, `shown` of its input."""
-    meta: WorkflowCronMeta = {"expression": record[b"e"].decode(), "timezone": record[b"z"].decode(), **shown}
+    meta: WorkflowCronMeta = {"expression": record[b"e"].decode(), "timezone": record[b"z"].decode()}
+    if shown is not None:
+        value, reason = shown
+        if reason:
+            meta["input_error"] = reason
+        else:
+            meta["input"] = value
     if record.get(b"id"):
         meta["id"] = record[b"id"].decode()[1:]
     if record.get(b"n") and b"pa" not in record:

@@ -26,6 +26,7 @@ from redflow.types import (
     FailureGroups,
     RunBucket,
     RunCount,
+    RunState,
     RunStatus,
     SearchRunsParams,
 )
@@ -143,6 +144,12 @@ class RunReads(OperationsBase):
         largest = sorted(groups.values(), key=lambda group: (-group["count"], -group["last_at"]))
         return {"groups": largest, "scanned": scanned, "truncated": more}
 
+    async def inspect_run(self, run_id: str) -> RunState | None:
+        """See `Operations.inspect_run`."""
+        for shard in self._by_place([run_id]):
+            return await self._places[shard].queries.run(run_id, raises=False)
+        return None
+
     async def export(self, run_ids: Sequence[str]) -> list[ExportedRun]:
         """See `Operations.export`."""
         found: dict[int, ExportedRun] = {}
@@ -171,8 +178,10 @@ class RunReads(OperationsBase):
 
 
 def _into_group(groups: dict[tuple[str, str], FailureGroup], run_id: str, record: Record) -> None:
-    error = error_or_remark(record[b"e"], run_id) if b"e" in record else {}
-    name, message = str(error.get("name", "unknown")), str(error.get("message", ""))
+    name, message = "unknown", ""
+    if b"e" in record:
+        error = error_or_remark(record[b"e"], run_id)
+        name, message = str(error.get("name", name)), str(error.get("message", message))
     workflow, at = record[b"w"].decode(), int(record[b"f"])
     group = groups.get((workflow, name))
     if group is None:

@@ -138,8 +138,13 @@ def _info(place: Place, trigger: str, record: Record, now: int, upcoming: int) -
         "upcoming": [] if paused is not None else _upcoming(record, now, upcoming),
         "skipped": int(record.get(b"sc", b"0")),
         "missed": int(record.get(b"mc", b"0")),
-        **shown_input(place.scripts.vault, trigger, record[b"i"]),
     }
+    if (shown := shown_input(place.scripts.vault, trigger, record[b"i"])) is not None:
+        value, reason = shown
+        if reason:
+            info["input_error"] = reason
+        else:
+            info["input"] = value
     if record.get(b"id"):
         info["trigger_id"] = record[b"id"].decode()[1:]
     if paused is not None:
