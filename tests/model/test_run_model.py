@@ -26,7 +26,7 @@ from tests.support.servers import ServerOptions, ServerProcess
 
 THOROUGH: Final = os.environ.get("REDFLOW_TEST_MODEL") == "thorough"
 SETTINGS: Final = settings(
-    max_examples=400 if THOROUGH else 70,
+    max_examples=400 if THOROUGH else 90,
     stateful_step_count=80 if THOROUGH else 35,
     derandomize=not THOROUGH,
     database=None,
@@ -96,6 +96,9 @@ LOOPS = (
     | call("recover", limit=few, again=again, deaths=st.sampled_from([0, 1, 1, 3]))
     | call("purge", limit=few, again=again, after=st.sampled_from([0, RETENTION_MS - LEASE_MS, RETENTION_MS]))
     | call("fail_strays", which=some, limit=few, waited=st.booleans(), again=again)
+)
+OPERATORS = call("retry", which=some, again=again) | call(
+    "set_pause", what=st.sampled_from(["q:app:q", "q:app:x", "w:a", "w:b"]), paused=st.booleans(), again=again
 )
 REGISTRY = (
     call(
@@ -174,6 +177,11 @@ class RunLife(RuleBasedStateMachine):
         """Time, and the duties that follow it."""
         self.play(call)
 
+    @rule(call=OPERATORS)
+    def operator(self, call: Call) -> None:
+        """Who repairs, and pauses."""
+        self.play(call)
+
     @rule(call=REGISTRY)
     def registry(self, call: Call) -> None:
         """Workers that come and go, workflows that change."""
@@ -183,6 +191,7 @@ class RunLife(RuleBasedStateMachine):
 HAPPENS: Final = {
     *("create: created", "create: found", "claim: runs", "record: plain", "settle: plain", "settle: stale"),
     *("release: some", "renew: plain", "cancel: canceled", "cancel: requested", "recover: some", "promote: some"),
+    *("retry: retried", "retry: unknown", "retry: queued", "pause: some", "resume: some"),
     *("purge: some", "time_out: some", "settle: timeout", "record: timeout", "renew: timeout"),
 }
 """What must have been answered in the course of the games, or they prove nothing."""
@@ -213,6 +222,9 @@ FAULTS: Final = {
     "a priority is forgotten on the way": ("lib/create_run", "false, priority)", "false)"),
     "a recovered run goes to the back": ("recover_runs", "r[5], true)", "r[5], false)"),
     "deaths are not counted": ("recover_runs", "redis.call('HSET', key, 'x', deaths)", ""),
+    "a retried run is purged for its first end": ("purge_runs", "if retried and retried > 0 then", "if false then"),
+    "a paused workflow starts": ("lib/read_pauses", "rooms[string.sub(what, 3)] = 0", ""),
+    "a paused queue is served": ("claim_runs", "do serves[queue] = nil end", "do local _ = queue end"),
     "a purged run stays in its index": ("purge_runs", "redis.call('ZREM', index, id)", ""),
 }  # fmt: skip
 
