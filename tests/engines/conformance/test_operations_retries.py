@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Awaitable, Sequence
+
 import pytest
 
 from redflow import define_workflow
+from redflow.engines.redis import operations_runs
+from redflow.engines.redis.connection import Connection
+from redflow.engines.redis.link import Argument, Reply
+from redflow.engines.redis.scripts import Script
 from redflow.errors import RedflowError
 from redflow.handle import RunHandle
 from redflow.types import JsonData, WorkflowDebounceOptions, WorkflowRateLimitOptions
@@ -195,3 +202,44 @@ async def test_a_large_error_of_a_failed_step_is_kept_by_the_trace(world: World)
     await world.client.operate.retry_run(run.id)
     assert await run.result(timeout_ms=15_000) == "done"
     assert (await world.client.get_run_attempts(run.id))[0] == before
+
+
+async def test_many_runs_with_large_errors_are_retried_in_small_calls(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = {"on": True}
+
+    async def handler(ctx: Context) -> object:
+        if broken["on"]:
+            raise ValueError(f"{ctx.input} " + os.urandom(30_000).hex())
+        return ctx.input
+
+    define_workflow("w", handler=handler, registry=world.registry, max_attempts=1)
+    await world.worker()
+    handles = [await world.start(n) for n in range(12)]
+    for handle in handles:
+        await world.ended(handle)
+    broken["on"] = False
+    monkeypatch.setattr(operations_runs, "_RETRY_BYTES", 100_000)
+    sizes: list[int] = []
+    call = Connection.call
+
+    def noting(
+        self: Connection,
+        script: Script,
+        base: str | Sequence[str],
+        args: Sequence[Argument] = (),
+        *,
+        patience_s: float | None = None,
+        at_once: bool = False,
+    ) -> Awaitable[Reply]:
+        if script is operations_runs.RETRY_RUNS:
+            sizes.append(sum(len(part) for part in args if isinstance(part, bytes)))
+        return call(self, script, base, args, patience_s=patience_s, at_once=at_once)
+
+    monkeypatch.setattr(Connection, "call", noting)
+    ids = [handle.id for handle in handles]
+    assert await world.client.operate.retry_runs([*ids, ids[0]]) == ["retried"] * 13
+    assert [await handle.result(timeout_ms=15_000) for handle in handles] == list(range(12))
+    assert len(sizes) > 3
+    assert max(sizes) < 300_000

@@ -12,7 +12,7 @@ from redflow.domain.payload import unpack
 from redflow.domain.run import RunOrder, public_run_id
 from redflow.domain.shards import on_shard
 from redflow.domain.step import FIELD_PREFIX
-from redflow.engines.redis.link import Argument
+from redflow.engines.redis.link import Argument, Reply
 from redflow.engines.redis.opening import opened_input
 from redflow.engines.redis.operations_base import OperationsBase, Place
 from redflow.engines.redis.packing import PACKED, unpack_record
@@ -33,6 +33,8 @@ START_RERUN = verb(
 
 _RETRY_CHUNK: Final = 50
 """How many runs one call retries: each costs about what a creation does, and its record is sent there and back."""
+_RETRY_BYTES: Final = 1_000_000
+"""How much one call writes, or little more: errors and inputs may be large."""
 _TRIES: Final = 3
 _STORED_APART: Final = b"@"
 
@@ -62,10 +64,14 @@ class RunRepairs(OperationsBase):
         left = list(dict.fromkeys(ids))
         for _ in range(_TRIES):
             replies = await place.connection.read_many([("HGETALL", place.keys.run(run_id)) for run_id in left])
-            args: list[Argument] = [place.scripts.now, operation]
+            told: list[Reply] = []
+            args: list[Argument] = []
             for run_id, reply in zip(left, replies, strict=True):
                 args += await self._retry_args(place, run_id, as_fields(reply) if as_list(reply) else {})
-            told = as_list(await place.connection.call(RETRY_RUNS, place.keys.base, args))
+                if run_id == left[-1] or sum(len(part) for part in args if isinstance(part, bytes)) > _RETRY_BYTES:
+                    sent = (place.scripts.now, operation, *args)
+                    told += as_list(await place.connection.call(RETRY_RUNS, place.keys.base, sent))
+                    args = []
             answers |= {run_id: as_text(answer) for run_id, answer in zip(left, told, strict=True)}
             left = [run_id for run_id in left if answers[run_id] == "changed"]
             if not left:
