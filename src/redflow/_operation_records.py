@@ -71,7 +71,8 @@ class ScheduleInfo(TypedDict):
     """A cron trigger. `id` addresses it; `trigger_id` is the one its definition gave it, if any.
 
     `upcoming` are its next times, none while it is paused. `skipped` counts the ticks that found too many unfinished
-    runs, `missed` those when no worker was there in time.
+    runs, `missed` those when no worker was there in time. `input_error` stands in place of an `input` that can't be
+    decrypted.
     """
 
     id: str
@@ -83,6 +84,7 @@ class ScheduleInfo(TypedDict):
     missed: int
     trigger_id: NotRequired[str]
     input: NotRequired[JsonData]
+    input_error: NotRequired[str]
     paused: NotRequired[Pause]
     last_run_at: NotRequired[int]
     last_run_id: NotRequired[str]

@@ -34,7 +34,8 @@ class RunState(TypedDict):
     `queue` is the scoped name, `attempt` is 0 before the first start, `input` is the stored JSON. `output`
     is present, maybe as None, once the run succeeded. `error` may be present while the run awaits its next
     attempt. `priority` is present unless it is 0; `timeout_at`, once a run
-    with a time-out has started; `rerun_of`, in a run that was started as another one run again.
+    with a time-out has started; `rerun_of`, in a run that was started as another one run again. `input_error` and
+    `output_error` say why an input or output that is there can't be read: None stands for it then.
     """
 
     id: str
@@ -45,7 +46,9 @@ class RunState(TypedDict):
     attempt: int
     max_attempts: int
     created_at: int
+    input_error: NotRequired[str]
     output: NotRequired[JsonData]
+    output_error: NotRequired[str]
     error: NotRequired[SerializedError]
     available_at: NotRequired[int]
     started_at: NotRequired[int]
@@ -270,13 +273,15 @@ class EmittedEvent(TypedDict):
 class WorkflowCronMeta(TypedDict):
     """A cron trigger as it is registered. Times are epoch milliseconds.
 
-    `timezone` is always an IANA name. The rest tells what became of its ticks, once there is something to tell:
-    `skipped` counts those that found too many unfinished runs, `missed` those when no worker was there in time.
+    `timezone` is always an IANA name. `input_error` stands in place of an `input` that can't be decrypted. The rest
+    tells what became of its ticks, once there is something to tell: `skipped` counts those that found too many
+    unfinished runs, `missed` those when no worker was there in time.
     """
 
     expression: str
     timezone: NotRequired[str]
     input: NotRequired[JsonData]
+    input_error: NotRequired[str]
     id: NotRequired[str]
     next_run_at: NotRequired[int]
     last_run_at: NotRequired[int]

@@ -12,6 +12,7 @@ from redflow.types import (
     QueuePage,
     RunBucket,
     RunCount,
+    RunState,
     RunStatus,
     ScheduleInfo,
     SchedulePage,
@@ -56,6 +57,10 @@ class Operations(Protocol):
 
     async def server_time(self) -> int:
         """The engine's time, epoch ms."""
+        ...
+
+    async def inspect_run(self, run_id: str) -> RunState | None:
+        """One run, without what can't be decrypted here; None if there is none of that id."""
         ...
 
     async def failure_groups(self, created_after: int | None, scan: int) -> FailureGroups:

@@ -400,7 +400,7 @@ class WorkerHandle:
     @property
     def drained(self) -> bool:
         """Whether it claims nothing more and holds no run."""
-        return bool(self.draining) and not self._executor.held
+        return bool(self.draining) and not self._executor.held and all(claimer.drained for claimer in self._claimers)
 
     async def stop(self, *, drain: bool = False) -> None:
         """Stop claiming, interrupt what runs and hand it back at once, then return.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import re
 from collections.abc import Awaitable, Callable
@@ -123,6 +124,62 @@ async def stock(url: str, prefix: str) -> None:
 def shop(here: Here, redis_url: str, prefix: str) -> Shop:
     asyncio.run(stock(redis_url, prefix))
     return Shop(here, redis_url, prefix)
+
+
+# -- encrypted ---------------------------------------------------------------------------------------------------------
+
+SECRET = "secret of a user"
+KEYS = {"current": "k1", "keys": {"k1": base64.b64encode(b"k" * 32).decode()}, "require_encrypted": True}
+
+
+async def stock_encrypted(url: str, prefix: str) -> str:
+    """A run that fails, and a schedule, both encrypted; the run's id."""
+
+    async def handler(ctx: Context) -> object:
+        await ctx.step.run("work", lambda: SECRET)
+        raise ValueError(SECRET)
+
+    registry = WorkflowRegistry()
+    cron = CronTrigger("0 0 1 1 *", "UTC", input={"cron": SECRET})
+    define_workflow("w", handler=handler, registry=registry, max_attempts=1, cron=cron)
+    worker = await start_worker(StartWorkerOptions(app="shop", url=url, prefix=prefix, registry=registry))
+    client = create_client(url=url, prefix=prefix)
+    try:
+        handle = await client.emit_workflow("w", {"in": SECRET})
+        with pytest.raises(RedflowError):
+            await handle.result()
+        return handle.id
+    finally:
+        await worker.stop()
+        await client.close()
+
+
+def test_encrypted_runs_are_shown_to_who_has_the_keys_and_the_rest_of_them_to_all(
+    here: Here, redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = Shop(here, redis_url, prefix)
+    monkeypatch.setenv("REDFLOW_CODEC_KEYS", json.dumps(KEYS))
+    run_id = asyncio.run(stock_encrypted(redis_url, prefix))
+    shown = shop.run("runs", "show", run_id)[1]
+    assert shown.count(SECRET) >= 4
+    assert SECRET in shop.run("runs", "export")[1]
+    (schedule,) = shop.told("schedules", "list")["schedules"]
+    assert schedule["input"] == {"cron": SECRET}
+    assert shop.run("schedules", "fire", schedule["id"])[0] == 0
+    assert shop.run("runs", "rerun", run_id)[0] == 0
+    monkeypatch.delenv("REDFLOW_CODEC_KEYS")
+    code, out, err = shop.run("runs", "show", run_id)
+    assert code == 0
+    assert "failed" in out
+    assert "not all of it can be shown: a payload is encrypted with key 'k1'" in err
+    for command in (("runs", "list"), ("runs", "failures"), ("schedules", "list"), ("events", "list")):
+        code, out, err = shop.run(*command)
+        assert (code, err) == (0, ""), command
+        assert SECRET not in out
+    assert "PayloadKeyMissingError" in shop.run("runs", "failures")[1]
+    for refused in (("runs", "export"), ("schedules", "fire", schedule["id"]), ("runs", "rerun", run_id)):
+        assert "key 'k1'" in shop.refused(*refused)
+    assert shop.run("runs", "retry", run_id)[0] == 0, "that needs no key"
 
 
 # -- runs: looking -----------------------------------------------------------------------------------------------------

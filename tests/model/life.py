@@ -8,7 +8,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import ClassVar, Final, TypeVar
 
-from redflow.domain.run import RunOrder
+from redflow.domain.run import RunOrder, public_run_id
+from redflow.engine_operations import PauseKind
+from redflow.engines.redis.crons import Crons
+from redflow.engines.redis.definitions import Definitions
+from redflow.engines.redis.listing import Listing
+from redflow.engines.redis.operations import RedisOperations
+from redflow.engines.redis.operations_base import Place
+from redflow.engines.redis.queries import Queries
 from redflow.engines.redis.runs import Lease, Settlement, StepWrite
 from tests.model.model import Model
 from tests.model.render import render
@@ -241,6 +248,29 @@ class Life:
             "cancel", lambda: self.bench.scripts.cancel(run, reason), lambda: self.model.cancel(run, reason), again
         )
 
+    # -- operators ----------------------------------------------------------------------------------------------
+
+    def retry(self, which: int, again: bool) -> None:
+        """Retry a run that has failed, or any, or one that never was; what is sent again is another retry."""
+        failed = sorted(run_id for run_id, run in self.model.runs.items() if run.status == "failed")
+        run = failed[which % len(failed)] if failed and which % 4 else run_id(which % (self.made + 1))
+        bench = self.bench
+        for _ in range(2 if again else 1):
+            (answer,) = self.runner.run(_awaited(lambda: operations_of(bench).retry_runs([public_run_id(run)])))
+            operation = self.runner.run(bench.record(run)).get("ro", "")  # a random one
+            assert answer == self.model.retry(run, operation)
+            self.seen[f"retry: {answer}"] += 1
+
+    def set_pause(self, what: str, paused: bool, again: bool) -> None:
+        """Pause a queue or a workflow, or resume it."""
+        kind: PauseKind = "queue" if what.startswith("q:") else "workflow"
+
+        async def real() -> bool:
+            operations = operations_of(self.bench)
+            return await (operations.pause(kind, what[2:], "why") if paused else operations.resume(kind, what[2:]))
+
+        self.both("pause" if paused else "resume", real, lambda: self.model.set_pause(what, "why", paused), again)
+
     # -- time and the loops -------------------------------------------------------------------------------------
 
     def pass_time(self, by: int) -> None:
@@ -248,8 +278,9 @@ class Life:
         self.model.now += by
         self.bench.now = self.model.now
 
-    def promote(self, limit: int, again: bool) -> None:
-        """Due runs enter their queues."""
+    def promote(self, limit: int, after: int, again: bool) -> None:
+        """Due runs enter their queues, maybe after some time."""
+        self.pass_time(after)
         self.both("promote", lambda: self.bench.scripts.promote(limit), lambda: self.model.promote(limit), again)
 
     def time_out(self, limit: int, after: int, again: bool) -> None:
@@ -284,6 +315,17 @@ class Life:
             lambda: self.model.fail_strays(queue, workflow, PATIENCE_MS, limit, POISON),
             again,
         )
+
+
+def operations_of(bench: Bench) -> RedisOperations:
+    """What operators do to the runs of a bench; its listing and its definitions are not asked."""
+    connection, keys = bench.connection, bench.keys
+
+    async def after(cascade: bool) -> None:
+        raise AssertionError("nothing is canceled by these")
+
+    place = Place(connection, keys, bench.scripts, Crons(connection, keys), Queries(connection, keys), after)
+    return RedisOperations([place], Listing(connection, keys), Definitions(connection, keys))
 
 
 async def _awaited(call: Callable[[], Awaitable[T]]) -> T:

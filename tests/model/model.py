@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import orjson
+
 from redflow.domain.names import scope_queue
-from redflow.domain.payload import pack
+from redflow.domain.payload import pack, unpack
 from redflow.domain.run import RunOrder
 from redflow.engines.redis.runs import Lease, Settlement, StepWrite
 from tests.model.state import TERMINAL, Meta, Place, Run, State, Worker, member, pop
@@ -51,6 +53,8 @@ class Model(State):
             run.fields["to"] = order.run_timeout_ms
         if meta is None:
             run.fields["u"] = 1
+        elif order.queue is not None and order.queue != meta.queue:
+            self.noted[run.queue] = self.now
         if later:
             assert order.run_at_ms is not None
             run.fields["d"] = self.due[run_id] = order.run_at_ms
@@ -81,6 +85,7 @@ class Model(State):
 
     def _take(self, worker: Worker, token: str, want: int, queues: Sequence[str]) -> list[str]:
         taken: list[str] = []
+        queues = [queue for queue in queues if f"q:{queue}" not in self.paused]
         by_time = sorted(self.stray_since, key=lambda place: (self.stray_since[place], member(place)))
         lines = [(self.strays[place], place[0]) for place in by_time if place[0] in queues and place[1] in worker.knows]
         for queue in queues:
@@ -108,6 +113,7 @@ class Model(State):
         run = self.runs[run_id]
         meta = self.metas.get(run.workflow)
         full = meta is not None and meta.limit is not None and self.running(run.workflow) >= meta.limit
+        full = full or f"w:{run.workflow}" in self.paused
         if run.workflow not in worker.knows:
             self.strays[queue, run.workflow][run_id] = score
             self.stray_since.setdefault((queue, run.workflow), self.now)
@@ -365,12 +371,67 @@ class Model(State):
     def purge(self, limit: int) -> int:
         """purge_runs"""
         purged = 0
-        while purged < limit and self.expiry and self.runs[self.expiry[0]].number("f") + RETENTION_MS <= self.now:
-            del self.runs[self.expiry.pop(0)]
-            purged += 1
+        for run_id in self.expiry[:limit]:
+            run = self.runs[run_id]
+            if run.number("rx"):
+                run.fields["rx"] = run.number("rx") - 1  # it stands here for an end that a retry has undone
+            elif run.number("f") + RETENTION_MS > self.now:
+                break
+            else:
+                del self.runs[run_id]
+                purged += 1
+            self.expiry.pop(0)
         if purged and not self.runs:
             self.noted.clear()
         return purged
+
+    # -- operators ----------------------------------------------------------------------------------------------
+
+    def retry(self, run_id: str, operation: str) -> str:
+        """retry_runs, of one"""
+        run = self.runs.get(run_id)
+        if run is None:
+            return "unknown"
+        if run.status != "failed":
+            return run.status
+        attempts, budget = run.number("a"), run.number("rb") or run.number("m")
+        if attempts and run[f"a:{attempts}"] is None:
+            run.fields[f"a:{attempts}"] = f"{run.number('f')} ".encode() + run.store(f"a:{attempts}", self._trace(run))
+        run.fields |= {"m": attempts + budget, "rb": budget, "ro": operation, "rx": run.number("rx") + 1}
+        run.drop("f", "e", "ta")
+        run.big.pop("e", None)
+        if attempts and run["to"] is not None:
+            run.fields["ta"] = self.timeouts[run_id] = self.now + run.number("to")
+        self.move(run, "queued")
+        self.enqueue(run_id)
+        return "retried"
+
+    def _trace(self, run: Run) -> bytes:
+        """What the record told of the last attempt: its start, its error, and the steps of it that did not succeed."""
+        error = run.big["e"] if run["e"] == b"@" else run["e"]
+        assert isinstance(error, bytes)
+        steps = []
+        for name, packed in run.fields.items():
+            if name.startswith("s:") and isinstance(packed, bytes):
+                number, status, attempt, *_ = packed.decode().split()
+                if status.startswith("F") and int(attempt) == run.number("a"):
+                    header = f"{number} {status} {attempt} {run.number('c')} 5 "
+                    payload = packed.split(b" ", 5)[5]
+                    payload = run.big[name] if payload == b"@" else payload
+                    steps.append([name[2:], header, unpack(payload).decode()])
+        return orjson.dumps([run.number("b") or run.number("t"), unpack(error).decode(), steps])
+
+    def set_pause(self, what: str, reason: str, paused: bool) -> bool:
+        """set_pause"""
+        if paused:
+            return self.paused.setdefault(what, told := f"{self.now} {reason}") is told
+        if self.paused.pop(what, None) is None:
+            return False
+        if what.startswith("w:"):
+            self.hand_over(what[2:])
+        elif self.ready[what[2:]]:
+            self.ring(what[2:])
+        return True
 
     def fail_strays(self, queue: str, workflow: str, patience_ms: int, limit: int, error: bytes) -> int:
         """fail_strays"""

@@ -40,6 +40,8 @@ def _runs_and_lines(state: State) -> dict[str, Value]:
     keys[f"expiry:{RETENTION_MS}"] = state.expiry
     keys["retentions"] = {str(RETENTION_MS)} if state.expiry else set()
     keys["workflows"] = {run.workflow for run in state.runs.values()}
+    keys["queues"] = {queue: float(at) for queue, at in state.noted.items()}
+    keys["paused"] = dict(state.paused)
     keys["seq"], keys["epoch"] = str(state.seq) if state.seq else "", str(state.epoch) if state.epoch else ""
     return keys | _registry(state)
 

@@ -114,6 +114,7 @@ class State:
         self.workers: dict[str, Worker] = {}
         self.lowered: set[str] = set()
         self.noted: dict[str, int] = {}
+        self.paused: dict[str, str] = {}
 
     # -- parts of several verbs ---------------------------------------------------------------------------------
 
@@ -146,6 +147,8 @@ class State:
 
     def hand_over(self, workflow: str) -> None:
         """Call the first of each line of a workflow to the free slots."""
+        if f"w:{workflow}" in self.paused:
+            return
         meta = self.metas.get(workflow)
         free = 100 if meta is None or meta.limit is None else meta.limit - self.running(workflow)
         for (queue, lined), line in self.lines.items():

@@ -26,8 +26,8 @@ from tests.support.servers import ServerOptions, ServerProcess
 
 THOROUGH: Final = os.environ.get("REDFLOW_TEST_MODEL") == "thorough"
 SETTINGS: Final = settings(
-    max_examples=400 if THOROUGH else 70,
-    stateful_step_count=80 if THOROUGH else 35,
+    max_examples=400 if THOROUGH else 90,
+    stateful_step_count=80 if THOROUGH else 40,
     derandomize=not THOROUGH,
     database=None,
     deadline=None,
@@ -91,11 +91,17 @@ ATTEMPTS = (
 )
 LOOPS = (
     call("pass_time", by=st.sampled_from([1, 40, 1_000, LEASE_MS, QUIET_MS]))
-    | call("promote", limit=few, again=again)
+    | call("promote", limit=few, after=st.sampled_from([0, 40, 5_000]), again=again)
     | call("time_out", limit=few, after=st.sampled_from([0, 60, 2_000]), again=again)
     | call("recover", limit=few, again=again, deaths=st.sampled_from([0, 1, 1, 3]))
     | call("purge", limit=few, again=again, after=st.sampled_from([0, RETENTION_MS - LEASE_MS, RETENTION_MS]))
     | call("fail_strays", which=some, limit=few, waited=st.booleans(), again=again)
+)
+OPERATORS = call("retry", which=some, again=again) | call(
+    "set_pause",
+    what=st.sampled_from(["q:app:q", "w:a"]),
+    paused=st.sampled_from([True, False, False]),
+    again=again,
 )
 REGISTRY = (
     call(
@@ -174,15 +180,16 @@ class RunLife(RuleBasedStateMachine):
         """Time, and the duties that follow it."""
         self.play(call)
 
-    @rule(call=REGISTRY)
+    @rule(call=REGISTRY | OPERATORS)
     def registry(self, call: Call) -> None:
-        """Workers that come and go, workflows that change."""
+        """Workers that come and go, workflows that change; who repairs, and pauses."""
         self.play(call)
 
 
 HAPPENS: Final = {
     *("create: created", "create: found", "claim: runs", "record: plain", "settle: plain", "settle: stale"),
     *("release: some", "renew: plain", "cancel: canceled", "cancel: requested", "recover: some", "promote: some"),
+    *("retry: retried", "retry: unknown", "retry: queued", "pause: some", "resume: some"),
     *("purge: some", "time_out: some", "settle: timeout", "record: timeout", "renew: timeout"),
 }
 """What must have been answered in the course of the games, or they prove nothing."""
@@ -213,6 +220,9 @@ FAULTS: Final = {
     "a priority is forgotten on the way": ("lib/create_run", "false, priority)", "false)"),
     "a recovered run goes to the back": ("recover_runs", "r[5], true)", "r[5], false)"),
     "deaths are not counted": ("recover_runs", "redis.call('HSET', key, 'x', deaths)", ""),
+    "a retried run is purged for its first end": ("purge_runs", "if retried and retried > 0 then", "if false then"),
+    "a paused workflow starts": ("lib/read_pauses", "rooms[string.sub(what, 3)] = 0", ""),
+    "a paused queue is served": ("claim_runs", "do serves[queue] = nil end", "do local _ = queue end"),
     "a purged run stays in its index": ("purge_runs", "redis.call('ZREM', index, id)", ""),
 }  # fmt: skip
 

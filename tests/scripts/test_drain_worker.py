@@ -57,3 +57,14 @@ async def test_registering_again_keeps_the_drain_and_saying_goodbye_ends_it(benc
     await bench.unregister_worker(QUEUE)
     assert await bench.call(DRAIN_WORKER, WORKER, "idle") == 0
     assert await bench.call(DRAIN_WORKER, "nobody", "idle") == 0
+
+
+async def test_a_drained_worker_passes_on_the_bell_that_it_was_rung(bench: Bench) -> None:
+    """It was idle when it was told to drain, and rung for a run before its next claim."""
+    await bench.serve()
+    await bench.call(DRAIN_WORKER, WORKER, "idle")
+    await bench.create()
+    await bench.read("SADD", f"@idle:{QUEUE}", "w2")
+    async with bench.listening("worker:w2") as ear:
+        assert (await bench.claim()).drain == "idle"
+        assert await ear.heard() == [("worker:w2", "bell")]

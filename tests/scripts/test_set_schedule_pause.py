@@ -80,8 +80,8 @@ async def test_fire_schedule_starts_one_run_and_leaves_the_trigger(bench: Bench)
     await schedule(bench)
     before = await bench.values()
     for _ in range(2):
-        assert await bench.call(FIRE_SCHEDULE, NAME, run_id(1)) == b"created"
+        assert await bench.call(FIRE_SCHEDULE, NAME, run_id(1), '{"n":1}') == b"created"
     record = await bench.record(run_id(1))
     assert (record["i"], record["w"], record["s"]) == ('{"n":1}', "w", "queued")
     assert f"cron:{NAME}" not in changes(before, await bench.values())
-    assert await bench.call(FIRE_SCHEDULE, "0" * 32, run_id(2)) == b"unknown"
+    assert await bench.call(FIRE_SCHEDULE, "0" * 32, run_id(2), "{}") == b"unknown"

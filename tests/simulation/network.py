@@ -216,7 +216,9 @@ class Network:
         self.counts.operations += 1
         self.counts.verbs[applied.verb] += 1
         reply = applied.outcome.reply
-        self.note(f"{applied.who} {applied.verb} {_shown(applied.args)} -> {_shown([reply])}")
+        # What INFO tells is of the real server, not of this world: no part of its history.
+        shown = "..." if applied.verb == "INFO" else _shown([reply])
+        self.note(f"{applied.who} {applied.verb} {_shown(applied.args)} -> {shown}")
         for change in applied.outcome.changes:
             if change.kind == "none":
                 self._ends.pop(change.key, None)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -31,8 +31,10 @@ from redflow.cli.exits import Refused
 from redflow.cli.options import Prefix, Url
 from redflow.cli.texts import columns, cut, json_text, moment, pairs, safe, span
 from redflow.client import RedflowClient
-from redflow.errors import SerializedError
+from redflow.errors import PayloadDecodeError, SerializedError
 from redflow.types import AttemptTrace, ListedRun, RunExplanation, RunState, SearchRunsParams, StepState
+
+T = TypeVar("T")
 
 RunId = Annotated[str, typer.Argument(metavar="ID", help="The run, as `redflow run` printed it.", show_default=False)]
 
@@ -110,21 +112,31 @@ def show(run_id: RunId, as_json: Json = False, url: Url = None, prefix: Prefix =
 
 
 async def _show(client: RedflowClient, run_id: str, as_json: bool) -> int:
-    run, steps, attempts, explanation = await told(
+    run, (steps, remark), (attempts, other), explanation = await told(
         asyncio.gather(
-            client.get_run(run_id),
-            client.get_run_steps(run_id),
-            client.get_run_attempts(run_id),
+            client.operate.inspect_run(run_id),
+            _readable(client.get_run_steps(run_id)),
+            _readable(client.get_run_attempts(run_id)),
             client.explain_run(run_id),
         )
     )
     if run is None or explanation is None:
         raise Refused(f"there is no run {run_id}")
+    for reason in dict.fromkeys(filter(None, (run.get("input_error"), run.get("output_error"), remark, other))):
+        output.notice(f"not all of it can be shown: {reason}", err=True)
     if as_json:
         output.json_line({"run": run, "steps": steps, "attempts": attempts, "explanation": explanation})
         return exits.OK
     output.lines([*_state(run, explanation), *_steps(steps), *_attempts(attempts), *_payloads(run)])
     return exits.OK
+
+
+async def _readable(part: Awaitable[list[T]]) -> tuple[list[T], str]:
+    """Steps or attempts; none, and why, if something in them can't be decrypted here."""
+    try:
+        return await part, ""
+    except PayloadDecodeError as exc:
+        return [], str(exc)
 
 
 def _state(run: RunState, explanation: RunExplanation) -> Sequence[str]:
@@ -180,8 +192,8 @@ def _attempts(attempts: Sequence[AttemptTrace]) -> Sequence[str]:
 
 
 def _payloads(run: RunState) -> Sequence[str]:
-    told = ["", "input", json_text(run["input"], indent=2)]
-    if "output" in run:
+    told = [] if "input_error" in run else ["", "input", json_text(run["input"], indent=2)]
+    if "output" in run and "output_error" not in run:
         told += ["output", json_text(run["output"], indent=2)]
     if "error" in run:
         told += ["error", json_text({key: value for key, value in run["error"].items() if key != "stack"}, indent=2)]

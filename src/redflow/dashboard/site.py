@@ -18,7 +18,7 @@ from redflow.client import RedflowClient
 from redflow.dashboard import charts, text
 from redflow.dashboard.ports import TaskSource
 from redflow.dashboard.states import shown_state, shown_status
-from redflow.errors import ConnectionError, LimitExceededError, RedflowError
+from redflow.errors import ConnectionError, LimitExceededError, PayloadDecodeError, RedflowError
 from redflow.types import JsonValue
 
 log = logging.getLogger("redflow")
@@ -110,6 +110,8 @@ class Site:
             return _trouble("Not found", str(exc), section, 404)
         except (ConnectionError, OSError) as exc:
             return _trouble("The server can't be reached", f"{exc}", section, 503)
+        except PayloadDecodeError as exc:
+            return _trouble("It can't be decrypted here", str(exc), section, 422)
         except (ValueError, LimitExceededError) as exc:
             return _trouble("That can't be shown", str(exc), section, 400)
         except RedflowError as exc:

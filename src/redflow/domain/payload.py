@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 import orjson
 
-from redflow.errors import PayloadKeyMissingError, PayloadTooLargeError
+from redflow.errors import PayloadDecodeError, PayloadKeyMissingError, PayloadTooLargeError
 from redflow.types import JsonValue
 
 MAX_PAYLOAD_BYTES = 4 * 1024 * 1024
@@ -36,6 +36,8 @@ _PACK_LEVEL = 1
 
 SEALED_MARK = b"rf1:"
 """How an encrypted payload begins; see redflow.domain.sealing. No JSON text and no compressed payload does."""
+
+_UNREADABLE_MARK = b"not readable "
 
 _HEAVY = 256
 """Parts of a value that weigh more are not walked again where they come up again."""
@@ -91,7 +93,7 @@ def decode(data: bytes | str) -> JsonValue:
 
     Raises:
         ValueError: it is no JSON.
-        PayloadKeyMissingError: it is encrypted, and whoever reads it has no codec.
+        PayloadDecodeError: it is encrypted, and whoever reads it has no codec; or it stands for what is `unreadable`.
     """
     try:
         value: JsonValue = orjson.loads(data)
@@ -102,12 +104,16 @@ def decode(data: bytes | str) -> JsonValue:
 
 
 def raise_if_sealed(data: bytes | str) -> None:
-    """Say of what is no JSON that it is an encrypted payload, if it is one.
+    """Say of what is no JSON that it is an encrypted payload, or stands for one that is `unreadable`, if so.
 
     Raises:
-        PayloadKeyMissingError
+        PayloadDecodeError
     """
     stored = data.encode() if isinstance(data, str) else data
+    if stored.startswith(_UNREADABLE_MARK):
+        missing, key_id, message = stored[len(_UNREADABLE_MARK) :].decode().split(" ", 2)
+        error = PayloadKeyMissingError if missing == "key" else PayloadDecodeError
+        raise error(message, key_id=key_id or None)
     if stored.startswith(SEALED_MARK):
         key_id = sealed_key_id(stored)
         raise PayloadKeyMissingError(
@@ -115,6 +121,12 @@ def raise_if_sealed(data: bytes | str) -> None:
             f"create_client(codec=AesGcmCodec(...)) or REDFLOW_CODEC_KEYS_FILE",
             key_id=key_id,
         )
+
+
+def unreadable(exc: PayloadDecodeError) -> bytes:
+    """What stands in a record that was read for a payload that can't be decrypted: no JSON; `decode` says why."""
+    what = "key" if isinstance(exc, PayloadKeyMissingError) else "-"
+    return _UNREADABLE_MARK + f"{what} {exc.key_id or ''} {exc}".encode()
 
 
 def sealed_key_id(stored: bytes) -> str:

@@ -111,8 +111,10 @@ async def pass_gates(claim: Claim, definition: AnyWorkflow, data: object, gate: 
         LeaseLost
     """
     options = definition.options
-    first = claim.attempt == 1 and not claim.steps
-    if options.debounce is not None and first:
+    new = claim.attempt == 1 and not claim.steps
+    # One that was refused by its rate limit, and is retried, has not paid: a retry is no way around a limit.
+    first = new or (claim.unpaid and not claim.steps)
+    if options.debounce is not None and new:
         _go_on_or_leave(await gate.debounce(_checked(lambda: _debounce(definition, data))))
     elif options.mutex is None and options.rate_limit is None and options.throttle is None:
         return

@@ -69,7 +69,7 @@ class DurableSteps(Steps):
             return decode(unpack(await self._content(known)))
         if known is not None and self._ended_badly_before(known):
             raise await self._again(known)
-        if known is not None and known.status == "running" and known.payload:
+        if known is not None and self._is_open(known):
             step = known
         else:
             generation, goes_on = _generation(known)
@@ -149,7 +149,7 @@ class DurableSteps(Steps):
                 )
         if known is not None and known.status == "succeeded":
             return await self._received(known)
-        if known is not None and known.status == "running" and known.payload:
+        if known is not None and self._is_open(known):
             return await self._event_or_timeout(known)
         deadline = self._deadline(name, known, timeout)
         step = self._open(name, known, "event")
@@ -271,6 +271,18 @@ class DurableSteps(Steps):
             attempt.leave(step)
 
     # -- waiting ------------------------------------------------------------------------------------------------
+
+    def _is_open(self, known: StepRecord) -> bool:
+        """Whether a wait that an earlier pass began still holds: it is decided, or the engine knows of it.
+
+        A run that failed while it slept, by its time-out say, has left it open. When it is retried the engine has to be
+        asked anew, since what came meanwhile did not reach it: nothing does that has ended.
+        """
+        if known.status != "running" or not known.payload:
+            return False
+        if known.attempt == self._attempt.claim.attempt:
+            return True
+        return (event_ref(known.payload).end if known.kind == "event" else child_ref(known.payload).end) != "-"
 
     async def _end_of_child(self, step: StepRecord, limit_s: float | None) -> StepOutput:
         """The child's output. While it lives the parent may sleep; every wake-up looks at the step's record."""

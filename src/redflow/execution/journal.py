@@ -34,6 +34,7 @@ class Claim:
         steps: what is known of the steps, by name.
         decided_failure: the error of a run that has failed already, whose on_failure is still to be called.
         started_at: start of this attempt, epoch ms.
+        unpaid: it failed before it was ever admitted, and an operator has it tried again.
     """
 
     run_id: str
@@ -46,6 +47,7 @@ class Claim:
     steps: dict[str, StepRecord] = field(default_factory=dict)
     decided_failure: bytes | None = None
     started_at: int = 0
+    unpaid: bool = False
 
 
 class StartRefused(Exception):

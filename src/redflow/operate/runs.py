@@ -22,6 +22,7 @@ from redflow.types import (
     JsonData,
     RunBucket,
     RunCount,
+    RunState,
     SearchRunsParams,
     Unchanged,
 )
@@ -129,6 +130,14 @@ class RunOperations(Namespace):
         """
         engine = self._engine
         return BulkJob(engine, "retry", params, engine.retry_runs)
+
+    async def inspect_run(self, run_id: str) -> RunState | None:
+        """A run as `get_run` gives it, also for those who lack the key of its payloads; None if there is no such run.
+
+        Where `get_run` raises PayloadKeyMissingError, `input_error` or `output_error` says which key it is, and None
+        stands for the input or output.
+        """
+        return await self._engine.inspect_run(run_id)
 
     async def count_runs(self, params: SearchRunsParams) -> RunCount:
         """How many runs match, as for `search_runs`; cursor, limit and sort don't matter.

@@ -224,6 +224,7 @@ from redflow import WorkflowRegistry, create_client
 from redflow.errors import TimeoutError
 
 async def main():
+    asyncio.get_running_loop().slow_callback_duration = 60  # a busy machine is no word of ours
     client = create_client(url=sys.argv[1], prefix=sys.argv[2])
     await client.sync_registry(WorkflowRegistry(), app="app")
     handle = await client.run_by_name("w", 1, queue_override="q")

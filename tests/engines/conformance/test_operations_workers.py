@@ -10,6 +10,7 @@ from importlib.metadata import version
 import pytest
 
 from redflow import define_workflow
+from redflow.engines.redis.keys import Keys
 from redflow.errors import NotFoundError
 from redflow.types import WorkerInfo
 from tests.support.world import Context, World, eventually, soon
@@ -126,3 +127,20 @@ async def test_a_drain_survives_that_the_worker_registers_again(world: World) ->
     await soon(lambda: worker.draining == "idle", "it has heard")
     await worker._registrar.register()
     await eventually(lambda: info_of(world, worker.id), "drains", until=lambda info: info.get("draining") == "idle")
+
+
+async def test_a_drained_worker_is_never_marked_idle(world: World) -> None:
+    """A bell that it got would be lost to the others."""
+    define_gated(world)
+    worker = await world.worker()
+    handles = [await world.start(n) for n in range(3)]
+    await soon(lambda: len(world.did) == 3, "they run")
+    await world.client.workers.drain(worker.id)
+    await soon(lambda: worker.draining == "idle", "it has heard")
+    for n, handle in enumerate(handles):
+        world.did.append(f"let {n} end")
+        await handle.result()
+        for shard, connection in enumerate(world.connections):
+            key = f"{Keys.of(world.prefix, shard, world.shards).base}idle:app:default"
+            assert await connection.read("SISMEMBER", key, worker.id) == 0
+    await soon(lambda: worker.drained, "it holds nothing")

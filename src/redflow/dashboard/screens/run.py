@@ -29,7 +29,7 @@ async def run(site: Site, asked: Asked) -> Page:
     """A run and all that is known of it."""
     run_id = asked.path["run_id"]
     client = site.client
-    state, explained = await asyncio.gather(client.get_run(run_id), _part(client.explain_run(run_id)))
+    state, explained = await asyncio.gather(client.operate.inspect_run(run_id), _part(client.explain_run(run_id)))
     if state is None:
         raise Missing(
             f"There is no run {run_id}. Either nobody started it under the prefix {client.prefix}, or it ended and its "

@@ -20,10 +20,12 @@ from redflow.engines.redis.complaints import Complaints
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.link import Argument
+from redflow.engines.redis.opening import opened_cron_input
 from redflow.engines.redis.replies import as_int, as_list, as_text, time_or_none
 from redflow.engines.redis.runs import SERVER_TIME
 from redflow.engines.redis.scripts import verb
-from redflow.types import CronTrigger, WorkflowCronMeta
+from redflow.errors import PayloadDecodeError
+from redflow.types import CronTrigger, JsonData, WorkflowCronMeta
 
 SCHEDULE = verb("schedule_crons", args="workflow, version", item="trigger, expression, timezone, input, user_id, next")
 DUE = verb("due_crons", args="now, limit")
@@ -119,9 +121,7 @@ class Crons:
 
     def meta(self, trigger: str, record: dict[bytes, bytes]) -> WorkflowCronMeta:
         """What users see of a stored trigger."""
-        if self._vault is not None:
-            record[b"i"] = self._vault.open(record[b"i"], "cron", trigger)
-        return cron_meta(record)
+        return cron_meta(record, shown_input(self._vault, trigger, record[b"i"]))
 
     def run_id(self, trigger: str, tick_ms: int) -> str:
         """The stored id of the run that a tick starts."""
@@ -173,12 +173,33 @@ def cron_trigger_id(workflow: str, trigger: CronTrigger) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
-def cron_meta(record: Mapping[bytes, bytes]) -> WorkflowCronMeta:
-    """What users see of a stored trigger."""
+def shown_input(vault: Vault | None, trigger: str, stored: bytes) -> tuple[JsonData, str] | None:
+    """The input of a trigger as users see it: (it, ""), or (None, why it can't be decrypted here); None if it is `{}`.
+
+    Args:
+        vault: of the prefix; None: this program has no codec.
+        trigger: its id.
+        stored: as the record has it.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    try:
+        plain = unpack(opened_cron_input(vault, trigger, stored))
+    except PayloadDecodeError as exc:
+        return None, str(exc)
+    return None if plain == b"{}" else (decode(plain), "")
+
+
+def cron_meta(record: Mapping[bytes, bytes], shown: tuple[JsonData, str] | None) -> WorkflowCronMeta:
+    """What users see of a stored trigger, `shown` of its input."""
     meta: WorkflowCronMeta = {"expression": record[b"e"].decode(), "timezone": record[b"z"].decode()}
-    stored = unpack(record[b"i"])
-    if stored != b"{}":
-        meta["input"] = decode(stored)
+    if shown is not None:
+        value, reason = shown
+        if reason:
+            meta["input_error"] = reason
+        else:
+            meta["input"] = value
     if record.get(b"id"):
         meta["id"] = record[b"id"].decode()[1:]
     if record.get(b"n") and b"pa" not in record:

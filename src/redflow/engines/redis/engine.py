@@ -78,12 +78,12 @@ class RedisEngine:
         self.scripts = RunScripts(connection, self.keys, retention_ms, vault=vault)
         self.crons = Crons(connection, self.keys, local_zone, vault=vault)
         self.definitions = Definitions(connection, self.keys, self.crons)
-        self._queries = Queries(connection, self.keys, vault)
+        self.queries = Queries(connection, self.keys, vault)
         self.events = Events(connection, self.keys, retention_ms, vault)
         self._explainer = Explainer(connection, self.keys, vault=vault)
         self._listing = Listing(connection, self.keys, vault)
         self._results = Results(connection, self.keys, vault)
-        place = Place(connection, self.keys, self.scripts, self.crons, self._after_cancels)
+        place = Place(connection, self.keys, self.scripts, self.crons, self.queries, self._after_cancels)
         self.operations: Operations = RedisOperations([place], self._listing, self.definitions)
         self._resets = Resets(connection, self.keys)
         self._creations: dict[tuple[str | None, Durability], Batcher[RunOrder, tuple[str, str, bool]]] = {}
@@ -175,19 +175,19 @@ class RedisEngine:
 
     async def get_run(self, run_id: str) -> RunState | None:
         """See `Engine.get_run`."""
-        return await self._queries.run(run_id)
+        return await self.queries.run(run_id)
 
     async def get_run_steps(self, run_id: str) -> list[StepState]:
         """See `Engine.get_run_steps`."""
-        return await self._queries.steps(run_id)
+        return await self.queries.steps(run_id)
 
     async def get_step_kinds(self, run_id: str) -> dict[str, StepKind]:
         """See `Engine.get_step_kinds`."""
-        return await self._queries.step_kinds(run_id)
+        return await self.queries.step_kinds(run_id)
 
     async def get_run_attempts(self, run_id: str) -> list[AttemptTrace]:
         """See `Engine.get_run_attempts`."""
-        return await self._queries.attempts(run_id)
+        return await self.queries.attempts(run_id)
 
     async def explain_run(self, run_id: str) -> RunExplanation | None:
         """See `Engine.explain_run`."""
@@ -252,7 +252,7 @@ class RedisEngine:
 
     async def get_stats(self) -> RunStats:
         """See `Engine.get_stats`."""
-        return await self._queries.stats()
+        return await self.queries.stats()
 
     async def doctor(self) -> DoctorReport:
         """See `Engine.doctor`."""

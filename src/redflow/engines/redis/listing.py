@@ -18,7 +18,7 @@ from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.link import Argument, Reply
 from redflow.engines.redis.opening import opened_record
 from redflow.engines.redis.packing import read_fields
-from redflow.engines.redis.records import listed_run
+from redflow.engines.redis.records import error_or_remark, listed_run
 from redflow.engines.redis.replies import as_int, as_list, as_text, readable
 from redflow.engines.redis.scripts import verb
 from redflow.types import ALL_STATUSES, ListedRun, ListRunsParams, RunStatus, SearchRunsParams, SearchRunsResult
@@ -305,7 +305,7 @@ def _matches(run_id: str, record: Record, params: SearchRunsParams) -> bool:
         return False
     if params.parent_run_id is not None and record.get(b"p", b"").decode() != params.parent_run_id:
         return False
-    if params.error is not None and _error_name(record) != params.error:
+    if params.error is not None and _error_name(run_id, record) != params.error:
         return False
     if not params.query:
         return True
@@ -316,12 +316,17 @@ def _matches(run_id: str, record: Record, params: SearchRunsParams) -> bool:
     return any(wanted in _text(record[name.encode()]) for name in _PAYLOAD_FIELDS if name.encode() in record)
 
 
-def _error_name(record: Record) -> str | None:
-    error = orjson.loads(unpack(record[b"e"])) if b"e" in record else None
-    name = error.get("name") if isinstance(error, dict) else None
+def _error_name(run_id: str, record: Record) -> str | None:
+    """The type of a run's error; of one that can't be decrypted here, as lists show it, the reason for that."""
+    name = error_or_remark(record[b"e"], run_id).get("name") if b"e" in record else None
     return name if isinstance(name, str) else None
 
 
 def _text(stored: bytes) -> str:
-    """A payload as its readers write it: escapes undone, so that what is seen can be found."""
-    return orjson.dumps(orjson.loads(unpack(stored))).decode().casefold()
+    """A payload as its readers write it: escapes undone, so that what is seen can be found. Of one that can't be read
+    there is no text.
+    """
+    try:
+        return orjson.dumps(orjson.loads(unpack(stored))).decode().casefold()
+    except ValueError:
+        return ""

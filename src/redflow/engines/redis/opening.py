@@ -10,7 +10,7 @@ from typing import Final
 import orjson
 
 from redflow.domain.event import event_ref
-from redflow.domain.payload import unpack
+from redflow.domain.payload import raise_if_sealed, unpack, unreadable
 from redflow.domain.run import public_run_id, stored_run_id
 from redflow.domain.sealing import StepSeals, Vault
 from redflow.domain.step import FIELD_PREFIX, STORED_APART, child_ref, pack_header, unpack_step
@@ -19,9 +19,6 @@ from redflow.errors import PayloadDecodeError, PayloadKeyMissingError
 from redflow.execution.journal import Claim
 
 log = logging.getLogger("redflow")
-
-_BROKEN: Final = b"not readable"
-"""Stands for a payload that was tampered with: no JSON, so that it is treated as every other broken field."""
 
 _RUN_ID: Final = re.compile(rb"[0-9a-f]{32}")
 _STEP: Final = FIELD_PREFIX.encode()
@@ -34,24 +31,24 @@ def opened_record(vault: Vault, run_id: str, record: dict[bytes, bytes], *, rais
         vault: of the prefix.
         run_id: stored id of the run.
         record: its fields, what is stored apart put in its place.
-        raises: whether a key that is missing is an error; if not, such a payload stays as it is.
+        raises: whether a key that is missing is an error, unless it is the error's.
 
     Raises:
         PayloadKeyMissingError
-        PayloadDecodeError: a step or a trace was tampered with; an input, output or error is only left out.
+        PayloadDecodeError: a step or a trace was tampered with; for an input, output or error it stands why it can't be
+            read.
     """
     opened = dict(record)
     for field, value in record.items():
         try:
             opened[field] = _opened_field(vault, run_id, record, field, value)
-        except PayloadKeyMissingError:
-            if raises and field != b"e":
-                raise
         except PayloadDecodeError as exc:
-            if field not in (b"i", b"o", b"e"):
+            missing = isinstance(exc, PayloadKeyMissingError)
+            if field not in (b"i", b"o", b"e") or (missing and raises and field != b"e"):
                 raise
-            log.error("run %s: %s", run_id, exc)
-            opened[field] = _BROKEN
+            if not missing:
+                log.error("run %s: %s", run_id, exc)
+            opened[field] = unreadable(exc)
     return opened
 
 
@@ -98,6 +95,36 @@ def _step_text(seals: StepSeals, name: str, header: str, payload: str) -> str:
         event.data = unpack(event.data)
         return event.packed().decode()
     return unpack(step.payload).decode()
+
+
+def opened_input(vault: Vault | None, run_id: str, stored: bytes, taken_over: bytes | None) -> bytes:
+    """The input of a run for whoever starts another one with it.
+
+    Args:
+        vault: of the prefix; None: this program has no codec.
+        run_id: stored id of the run.
+        stored: its input, from wherever it is stored.
+        taken_over: field `di` of its record.
+
+    Raises:
+        PayloadDecodeError
+    """
+    if vault is not None:
+        return vault.open_input(stored, run_id, handed_in_by(taken_over))
+    raise_if_sealed(stored)
+    return stored
+
+
+def opened_cron_input(vault: Vault | None, trigger: str, stored: bytes) -> bytes:
+    """The input of a cron trigger.
+
+    Raises:
+        PayloadDecodeError
+    """
+    if vault is not None:
+        return vault.open(stored, "cron", trigger)
+    raise_if_sealed(stored)
+    return stored
 
 
 def handed_in_by(raw: bytes | None) -> str:

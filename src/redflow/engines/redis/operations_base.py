@@ -16,6 +16,7 @@ from redflow.engines.redis.definitions import Definitions
 from redflow.engines.redis.keys import Keys
 from redflow.engines.redis.link import Reply
 from redflow.engines.redis.listing import Listing
+from redflow.engines.redis.queries import Queries
 from redflow.engines.redis.replies import as_int, as_list
 from redflow.engines.redis.runs import RunScripts
 
@@ -31,6 +32,7 @@ class Place:
         keys: its keys.
         scripts: the verbs of runs.
         crons: its cron triggers.
+        queries: reads its runs.
         after_cancels: carries on what cancels there have begun; told whether children are to follow.
     """
 
@@ -38,6 +40,7 @@ class Place:
     keys: Keys
     scripts: RunScripts
     crons: Crons
+    queries: Queries
     after_cancels: Callable[[bool], Awaitable[None]]
 
     async def now(self) -> int:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Final
 
 from redflow.domain.run import public_run_id
+from redflow.domain.sealing import Vault
 from redflow.engines.redis.link import Argument
 from redflow.engines.redis.listing import looks_at_records
+from redflow.engines.redis.opening import opened_record
 from redflow.engines.redis.operations_base import OperationsBase, Place
 from redflow.engines.redis.packing import unpack_record
 from redflow.engines.redis.queries import apart_fields
-from redflow.engines.redis.records import Record, attempt_traces, run_state, step_states, stored_error
-from redflow.engines.redis.replies import as_fields, as_int, as_list, as_text, readable
+from redflow.engines.redis.records import Record, attempt_traces, error_or_remark, run_state, step_states
+from redflow.engines.redis.replies import BrokenRecordError, as_fields, as_int, as_list, as_text, readable, reading
+from redflow.errors import PayloadDecodeError, PayloadKeyMissingError
 from redflow.types import (
     ALL_STATUSES,
     ExportedRun,
@@ -22,9 +26,12 @@ from redflow.types import (
     FailureGroups,
     RunBucket,
     RunCount,
+    RunState,
     RunStatus,
     SearchRunsParams,
 )
+
+log = logging.getLogger("redflow")
 
 _MOST_COUNTED: Final = 10_000
 _LONGEST_MESSAGE: Final = 300
@@ -137,6 +144,12 @@ class RunReads(OperationsBase):
         largest = sorted(groups.values(), key=lambda group: (-group["count"], -group["last_at"]))
         return {"groups": largest, "scanned": scanned, "truncated": more}
 
+    async def inspect_run(self, run_id: str) -> RunState | None:
+        """See `Operations.inspect_run`."""
+        for shard in self._by_place([run_id]):
+            return await self._places[shard].queries.run(run_id, raises=False)
+        return None
+
     async def export(self, run_ids: Sequence[str]) -> list[ExportedRun]:
         """See `Operations.export`."""
         found: dict[int, ExportedRun] = {}
@@ -144,7 +157,7 @@ class RunReads(OperationsBase):
             place = self._places[shard]
             records = await self._whole(place, [stored for _, stored in some])
             for (index, stored), record in zip(some, records, strict=True):
-                run = readable(f"run {stored}", partial(_exported, stored, record)) if record else None
+                run = _exported(place.scripts.vault, stored, record) if record else None
                 if run is not None:
                     found[index] = run
         return [found[index] for index in sorted(found)]
@@ -165,8 +178,10 @@ class RunReads(OperationsBase):
 
 
 def _into_group(groups: dict[tuple[str, str], FailureGroup], run_id: str, record: Record) -> None:
-    error = stored_error(record[b"e"]) if b"e" in record else None
-    name, message = ("unknown", "") if not isinstance(error, dict) else (str(error["name"]), str(error["message"]))
+    name, message = "unknown", ""
+    if b"e" in record:
+        error = error_or_remark(record[b"e"], run_id)
+        name, message = str(error.get("name", name)), str(error.get("message", message))
     workflow, at = record[b"w"].decode(), int(record[b"f"])
     group = groups.get((workflow, name))
     if group is None:
@@ -186,9 +201,23 @@ def _into_group(groups: dict[tuple[str, str], FailureGroup], run_id: str, record
         group["last_at"], group["last_run_id"], group["message"] = at, public_run_id(run_id), message[:_LONGEST_MESSAGE]
 
 
-def _exported(stored: str, record: Record) -> ExportedRun:
-    return {
-        **run_state(stored, record),
-        "steps": step_states(record, stored),
-        "attempts": attempt_traces(record, stored),
-    }
+def _exported(vault: Vault | None, stored: str, record: dict[bytes, bytes]) -> ExportedRun | None:
+    """A whole run; None for one that is broken or was tampered with, which is logged.
+
+    Raises:
+        PayloadKeyMissingError: nothing is wrong with it: this program lacks a key, and so an export of its own.
+    """
+    try:
+        with reading(f"run {public_run_id(stored)}"):
+            if vault is not None:
+                record = opened_record(vault, stored, record)
+            return {
+                **run_state(stored, record),
+                "steps": step_states(record, stored),
+                "attempts": attempt_traces(record, stored),
+            }
+    except PayloadKeyMissingError:
+        raise
+    except (BrokenRecordError, PayloadDecodeError) as exc:
+        log.error("%s; it is left out", exc)
+        return None

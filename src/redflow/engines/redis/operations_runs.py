@@ -11,14 +11,17 @@ from redflow.domain.outcome import Retry
 from redflow.domain.payload import unpack
 from redflow.domain.run import RunOrder, public_run_id
 from redflow.domain.shards import on_shard
-from redflow.engines.redis.link import Argument
+from redflow.domain.step import FIELD_PREFIX
+from redflow.engines.redis.link import Argument, Reply
+from redflow.engines.redis.opening import opened_input
 from redflow.engines.redis.operations_base import OperationsBase, Place
 from redflow.engines.redis.packing import PACKED, unpack_record
-from redflow.engines.redis.records import pack_trace, steps_of, stored_error
+from redflow.engines.redis.queries import apart_fields
+from redflow.engines.redis.records import pack_trace, steps_of
 from redflow.engines.redis.replies import as_fields, as_list, as_pairs, as_text, readable, reading
 from redflow.engines.redis.runs import CASCADE_CHUNK, order_args
 from redflow.engines.redis.scripts import verb
-from redflow.errors import RateLimitExceededError, UnknownWorkflowError
+from redflow.errors import UnknownWorkflowError
 
 RETRY_RUNS = verb("retry_runs", args="now, operation", item="id, fence, finished, trace_field, trace, pair_count")
 CANCEL_RUNS = verb("cancel_runs", args="now, reason, retention, operation", item="id")
@@ -30,6 +33,8 @@ START_RERUN = verb(
 
 _RETRY_CHUNK: Final = 50
 """How many runs one call retries: each costs about what a creation does, and its record is sent there and back."""
+_RETRY_BYTES: Final = 1_000_000
+"""How much one call writes, or little more: errors and inputs may be large."""
 _TRIES: Final = 3
 _STORED_APART: Final = b"@"
 
@@ -59,10 +64,14 @@ class RunRepairs(OperationsBase):
         left = list(dict.fromkeys(ids))
         for _ in range(_TRIES):
             replies = await place.connection.read_many([("HGETALL", place.keys.run(run_id)) for run_id in left])
-            args: list[Argument] = [place.scripts.now, operation]
+            told: list[Reply] = []
+            args: list[Argument] = []
             for run_id, reply in zip(left, replies, strict=True):
                 args += await self._retry_args(place, run_id, as_fields(reply) if as_list(reply) else {})
-            told = as_list(await place.connection.call(RETRY_RUNS, place.keys.base, args))
+                if run_id == left[-1] or sum(len(part) for part in args if isinstance(part, bytes)) > _RETRY_BYTES:
+                    sent = (place.scripts.now, operation, *args)
+                    told += as_list(await place.connection.call(RETRY_RUNS, place.keys.base, sent))
+                    args = []
             answers |= {run_id: as_text(answer) for run_id, answer in zip(left, told, strict=True)}
             left = [run_id for run_id in left if answers[run_id] == "changed"]
             if not left:
@@ -79,15 +88,21 @@ class RunRepairs(OperationsBase):
         attempt = whole.get(b"a", b"0").decode()
         trace: bytes | None = None
         if whole.get(b"s") == b"failed" and attempt != "0" and f"a:{attempt}".encode() not in whole:
-            if whole.get(b"e") == _STORED_APART:
-                apart = await place.connection.read("HGET", place.keys.big(run_id), "e")
-                whole |= {b"e": apart} if isinstance(apart, bytes) else {}
-            trace = readable(f"run {run_id}", lambda: _trace(run_id, whole, int(attempt)))
+            told = readable(f"run {run_id}", lambda: _told_by_trace(run_id, whole, int(attempt)))
+            if told is not None:
+                told = await self._fill_in(place, run_id, told)
+                trace = readable(f"run {run_id}", lambda: _trace(run_id, whole, told))
         pairs = [part for item in packed.items() if item[0] != b"e" for part in item]
         field = "" if trace is None else f"a:{attempt}"
-        if attempt == "1" and readable(f"run {run_id}", lambda: _was_refused(whole)):
-            field = "-"
         return [run_id, fence, finished, field, trace or b"", len(pairs) // 2, *pairs]
+
+    async def _fill_in(self, place: Place, run_id: str, record: dict[bytes, bytes]) -> dict[bytes, bytes]:
+        """The record with those of its payloads that are stored apart."""
+        if apart := apart_fields(record):
+            values = as_list(await place.connection.read("HMGET", place.keys.big(run_id), *apart))
+            found = zip(apart, values, strict=True)
+            record |= {name: record[name][:-1] + value for name, value in found if isinstance(value, bytes)}
+        return record
 
     async def cancel_runs(self, run_ids: Sequence[str], reason: str) -> list[str]:
         """See `Operations.cancel_runs`."""
@@ -129,31 +144,35 @@ class RunRepairs(OperationsBase):
         return None
 
     async def _input(self, place: Place, stored: str, record: dict[bytes, bytes]) -> bytes:
-        """The input of a run as JSON text."""
+        """The input of a run as JSON text.
+
+        Raises:
+            PayloadDecodeError: it is encrypted, and can't be decrypted here.
+        """
         packed = record.get(b"i", b"null")
         if packed == _STORED_APART:
             apart = await place.connection.read("HGET", place.keys.big(stored), "i")
             packed = apart if isinstance(apart, bytes) else b"null"
-        with reading(f"run {stored}"):
-            return unpack(packed)
+        with reading(f"run {public_run_id(stored)}"):
+            return unpack(opened_input(place.scripts.vault, stored, packed, record.get(b"di")))
 
 
-def _was_refused(record: dict[bytes, bytes]) -> bool:
-    """Whether a failed run was never executed: its rate limit refused it."""
-    if b"ad" in record or record.get(b"e", _STORED_APART) == _STORED_APART:
-        return False
-    return stored_error(record[b"e"]).get("kind") == RateLimitExceededError.kind
+def _told_by_trace(run_id: str, record: dict[bytes, bytes], attempt: int) -> dict[bytes, bytes]:
+    """Of a failed run's record what the trace of its last attempt has to tell: its error, and the steps of that which
+    did not succeed.
+    """
+    steps = [
+        f"{FIELD_PREFIX}{step.name}".encode()
+        for step in steps_of(record, run_id).values()
+        if step.attempt == attempt and step.status in ("failed", "canceled")
+    ]
+    return {name: record[name] for name in (b"c", b"e", *steps)}
 
 
-def _trace(run_id: str, record: dict[bytes, bytes], attempt: int) -> bytes:
+def _trace(run_id: str, record: dict[bytes, bytes], told: dict[bytes, bytes]) -> bytes:
     """The trace of a failed run's last attempt, which had none of its own: the record told of it."""
     started = int(record.get(b"b") or record.get(b"t") or record[b"f"])
-    steps = [
-        step
-        for step in steps_of(record, run_id).values()
-        if step.attempt == attempt and step.status in ("failed", "canceled") and not step.payload.endswith(b"@")
-    ]
-    return pack_trace(Retry(record[b"e"], 0, steps), started)
+    return pack_trace(Retry(told[b"e"], 0, list(steps_of(told, run_id).values())), started)
 
 
 def _order_like(record: dict[bytes, bytes], new_id: str, input_json: bytes) -> RunOrder:

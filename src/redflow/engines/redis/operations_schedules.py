@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from functools import partial
 
 from redflow.domain.cron import next_fire_ms
-from redflow.domain.payload import decode, unpack
 from redflow.domain.run import public_run_id
 from redflow.domain.shards import on_shard
-from redflow.engines.redis.crons import cron_triggers
+from redflow.engines.redis.crons import cron_triggers, shown_input
+from redflow.engines.redis.opening import opened_cron_input
 from redflow.engines.redis.operations_base import OperationsBase, Place
 from redflow.engines.redis.pauses import pause_of
-from redflow.engines.redis.replies import as_fields, as_list, as_text, readable
+from redflow.engines.redis.replies import as_fields, as_list, as_text, readable, reading
 from redflow.engines.redis.scripts import verb
 from redflow.errors import UnknownWorkflowError
 from redflow.types import ScheduleInfo, SchedulePage
 
 SET_SCHEDULE_PAUSE = verb("set_schedule_pause", args="now, trigger, reason, paused, expression, timezone, next")
-FIRE_SCHEDULE = verb("fire_schedule", args="now, trigger, id")
+FIRE_SCHEDULE = verb("fire_schedule", args="now, trigger, id, input")
 
 Record = dict[bytes, bytes]
 
@@ -63,7 +63,7 @@ class Schedules(OperationsBase):
             now = await place.now()
             for trigger, reply in zip(mine, replies, strict=True):
                 record = as_fields(reply) if as_list(reply) else {}
-                info = readable(f"cron trigger {trigger}", partial(_info, trigger, record, now, upcoming))
+                info = readable(f"cron trigger {trigger}", partial(_info, place, trigger, record, now, upcoming))
                 if info is not None:
                     found[trigger] = info
         return [found[trigger] for _, trigger in triggers if trigger in found]
@@ -118,14 +118,17 @@ class Schedules(OperationsBase):
             return None
         place, record = found
         stored = on_shard(new_id, self._places.index(place))
-        args = (place.scripts.now, schedule_id, stored)
+        vault = place.scripts.vault
+        with reading(f"cron trigger {schedule_id}"):
+            data = opened_cron_input(vault, schedule_id, record[b"i"])
+        args = (place.scripts.now, schedule_id, stored, data if vault is None else vault.seal_input(data, stored))
         code = as_text(await place.connection.call(FIRE_SCHEDULE, place.keys.base, args))
         if code == "unknown_workflow":
             raise UnknownWorkflowError(record[b"w"].decode())
         return None if code == "unknown" else public_run_id(stored)
 
 
-def _info(trigger: str, record: Record, now: int, upcoming: int) -> ScheduleInfo:
+def _info(place: Place, trigger: str, record: Record, now: int, upcoming: int) -> ScheduleInfo:
     paused = pause_of(record.get(b"pa"))
     info: ScheduleInfo = {
         "id": trigger,
@@ -136,10 +139,14 @@ def _info(trigger: str, record: Record, now: int, upcoming: int) -> ScheduleInfo
         "skipped": int(record.get(b"sc", b"0")),
         "missed": int(record.get(b"mc", b"0")),
     }
+    if (shown := shown_input(place.scripts.vault, trigger, record[b"i"])) is not None:
+        value, reason = shown
+        if reason:
+            info["input_error"] = reason
+        else:
+            info["input"] = value
     if record.get(b"id"):
         info["trigger_id"] = record[b"id"].decode()[1:]
-    if (stored := unpack(record[b"i"])) != b"{}":
-        info["input"] = decode(stored)
     if paused is not None:
         info["paused"] = paused
     if b"ft" in record:

@@ -25,8 +25,13 @@ class Queries:
         self._keys = keys
         self._vault = vault
 
-    async def run(self, run_id: str) -> RunState | None:
-        """One run; None if there is none of that id."""
+    async def run(self, run_id: str, *, raises: bool = True) -> RunState | None:
+        """One run; None if there is none of that id.
+
+        Args:
+            run_id: public id.
+            raises: whether a key that is missing is an error; if not, it is told why there is no input or output.
+        """
         stored = stored_run_id(run_id)
         if stored is None:
             return None
@@ -41,8 +46,8 @@ class Queries:
                 record[b"d"] = moves_on
         with reading(f"run {run_id}"):
             if self._vault is not None:
-                record = opened_record(self._vault, stored, record)
-            return run_state(stored, record)
+                record = opened_record(self._vault, stored, record, raises=raises)
+            return run_state(stored, record, raises=raises)
 
     async def steps(self, run_id: str) -> list[StepState]:
         """The steps of a run, by seq; [] if there is no such run."""

@@ -18,7 +18,7 @@ from redflow.domain.run import public_run_id
 from redflow.domain.sealing import StepSeals
 from redflow.domain.step import FIELD_PREFIX, ChildRef, StepRecord, child_ref, pack_header, unpack_step
 from redflow.engines.redis.runs import ClaimedRun
-from redflow.errors import CanceledError, PayloadKeyMissingError, SerializedError, make_error_json
+from redflow.errors import CanceledError, PayloadDecodeError, PayloadKeyMissingError, SerializedError, make_error_json
 from redflow.execution.journal import Claim
 from redflow.types import AttemptTrace, JsonData, ListedRun, RunState, RunStatus, StepState, StepTrace
 
@@ -80,6 +80,7 @@ def claim_of(run: ClaimedRun) -> Claim:
         steps=steps_of(record, run_id) if len(record) > 6 else {},
         decided_failure=record.get(b"z"),
         started_at=int(record.get(b"b") or record.get(b"t") or created_at),
+        unpaid=b"rb" in record and b"ad" not in record,
     )
 
 
@@ -132,7 +133,7 @@ def listed_run(run_id: str, record: Record) -> ListedRun:
         "max_attempts": 3 if (most := _number(record, b"m", run_id)) is None else most,
     }
     if b"e" in record:
-        listed["error"] = _error_or_remark(record[b"e"], run_id)
+        listed["error"] = error_or_remark(record[b"e"], run_id)
     if (at := _number(record, b"d", run_id)) is not None:
         listed["available_at"] = at
     if (at := _number(record, b"t", run_id)) is not None:
@@ -165,23 +166,29 @@ def _number(record: Record, field: bytes, run_id: str) -> int | None:
         return None
 
 
-def _json_or_none(raw: bytes | None, field: str, run_id: str) -> JsonData:
-    """A payload of a record; None for one that is broken, which is logged."""
+def _json_or_reason(raw: bytes | None, what: str, run_id: str, *, raises: bool) -> tuple[JsonData, str]:
+    """A payload of a record and ""; or None for one that is broken, which is logged, and why.
+
+    Raises:
+        PayloadKeyMissingError: nothing is broken, the reader lacks a key; unless it `raises` nothing.
+    """
     try:
-        return None if raw is None else stored_json(raw)
-    except PayloadKeyMissingError:
-        raise  # nothing is broken: the reader lacks a key
+        return (None, "") if raw is None else (stored_json(raw), "")
+    except PayloadDecodeError as exc:
+        if raises and isinstance(exc, PayloadKeyMissingError):
+            raise
+        return None, str(exc)
     except ValueError:
-        log.error("run %s: its field %s is broken and left out", run_id, field)
-        return None
+        log.error("run %s: its %s is broken and left out", run_id, what)
+        return None, f"the stored {what} is broken"
 
 
-def _error_or_remark(raw: bytes, run_id: str) -> SerializedError:
+def error_or_remark(raw: bytes, run_id: str) -> SerializedError:
     """A stored error; one that is broken is told to be so."""
     error: SerializedError | None
     try:
         error = stored_error(raw)
-    except PayloadKeyMissingError as exc:
+    except PayloadDecodeError as exc:
         return {"name": type(exc).__name__, "message": str(exc), "kind": exc.kind}
     except ValueError:
         error = None
@@ -195,18 +202,34 @@ class _Details(TypedDict):
     """What `get_run` gives beyond the lists."""
 
     input: JsonData
+    input_error: NotRequired[str]
     output: NotRequired[JsonData]
+    output_error: NotRequired[str]
     cancel_requested_at: NotRequired[int]
     cancel_reason: NotRequired[str]
     merged_into: NotRequired[str]
     rerun_of: NotRequired[str]
 
 
-def run_state(run_id: str, record: Record) -> RunState:
-    """What `get_run` gives."""
-    more: _Details = {"input": _json_or_none(record.get(b"i"), "i", run_id)}
+def run_state(run_id: str, record: Record, *, raises: bool = True) -> RunState:
+    """What `get_run` gives.
+
+    Args:
+        run_id: stored id of the run.
+        record: its fields.
+        raises: whether a key that is missing is an error; if not, it is told why there is no input or output.
+
+    Raises:
+        PayloadKeyMissingError
+    """
+    value, reason = _json_or_reason(record.get(b"i"), "input", run_id, raises=raises)
+    more: _Details = {"input": value}
+    if reason:
+        more["input_error"] = reason
     if b"o" in record:
-        more["output"] = _json_or_none(record[b"o"], "o", run_id)
+        more["output"], reason = _json_or_reason(record[b"o"], "output", run_id, raises=raises)
+        if reason:
+            more["output_error"] = reason
     if (at := _number(record, b"cr", run_id)) is not None:
         more["cancel_requested_at"] = at
     if b"cw" in record:

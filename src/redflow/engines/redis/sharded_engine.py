@@ -66,7 +66,7 @@ class ShardedEngine(RedisEngine):
         self._results = ShardedResults(places, vault)
         self._explainer = ShardedExplainer(places, vault)
         operated = [
-            Place(it.connection, it.keys, it.scripts, it.crons, partial(self._after_cancels_at, shard))
+            Place(it.connection, it.keys, it.scripts, it.crons, it.queries, partial(self._after_cancels_at, shard))
             for shard, it in enumerate(self.shards)
         ]
         self.operations = RedisOperations(operated, self._listing, self.definitions)

@@ -117,7 +117,7 @@ class Claimer:
 
     def wants_idle_mark(self) -> bool:
         """Whether a settle shall mark this worker idle if it finds nothing ready."""
-        return not self._marked_idle and not self._in_flight and not self._more
+        return not (self._marked_idle or self._in_flight or self._more or self.drain)
 
     def settled(self, more: bool) -> None:
         """What a settle saw in the queues."""
@@ -125,8 +125,13 @@ class Claimer:
         if more:
             self._more = True
             self._wake.set()
-        elif not self._in_flight and not self._more:
+        elif not (self._in_flight or self._more or self.drain):
             self._marked_idle = True
+
+    @property
+    def drained(self) -> bool:
+        """Whether it was told to claim nothing more, and nothing of its last claim is still to be started."""
+        return bool(self.drain) and not self._in_flight and not self._taken
 
     def room(self) -> int:
         """Free slots, those included whose outcome was sent; none while every thread is stuck."""

@@ -49,6 +49,13 @@ class ShardClaimer(Claimer):
         """Free slots that no other claimer has asked for."""
         return super().room() - sum(peer._asked_for for peer in self._peers if peer is not self)
 
+    @property
+    def drained(self) -> bool:
+        """As on one shard; one of which nothing is claimed, or that is out of reach, is not waited for."""
+        if not self._serves() or (self._out_of_reach and not self._in_flight):
+            return not self._taken
+        return super().drained
+
     def slots_leaving(self) -> None:
         """Outcomes of runs of any shard are on their way: whoever's turn it is may have their slots."""
         super().slots_leaving()

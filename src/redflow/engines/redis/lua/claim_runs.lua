@@ -5,8 +5,7 @@
 -- item: queue
 -- replies: {now, next_due, next_lease, more, run ...}; or 'unregistered'; more is idle | stop when it shall claim nothing;
 --   a run is {id, fence, attempt, flat record} or, when it starts for the first time, {id, fence, attempt, w, c, q, m, i, t}
--- Sent again with the same token it answers the same runs, so a lost reply loses nothing; and says more = 1, since
--- it doesn't look for others.
+-- Sent again with the same token it answers the same runs, so a lost reply loses nothing; and more = 1: it looks for no others.
 -- Runs that stand in line, are canceled, paused, unknown here or suspects beside one that the worker holds are set aside,
 -- 200 a call.
 -- include: server_now
@@ -25,6 +24,7 @@
 -- include: close_batch
 -- include: claimed_runs
 -- include: note_idle
+-- include: pass_bells
 -- include: first_score
 -- include: next_due
 local base = KEYS[1]
@@ -96,7 +96,7 @@ if not last[3] then return 'unregistered' end
 if last[1] == token then
   taken, more = claimed_runs(base, last[2], token), 1
 elseif last[4] then
-  note_idle(base, worker, queues, false)
+  pass_bells(base, worker, queues)
   return { now, next_due(base), first_score(base .. 'leases'), last[4] }
 else
   local serves, aside = {}, { base .. 'strays', base .. 'paused' }

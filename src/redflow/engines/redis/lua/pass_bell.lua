@@ -4,11 +4,6 @@
 -- args: worker
 -- item: queue
 -- replies: ok
--- include: ring_bell
-local base = KEYS[1]
-for i = 2, #ARGV do
-  local queue = ARGV[i]
-  redis.call('SREM', base .. 'idle:' .. queue, ARGV[1])
-  if redis.call('EXISTS', base .. 'ready:' .. queue) == 1 then ring_bell(base, queue) end
-end
+-- include: pass_bells
+pass_bells(KEYS[1], ARGV[1], { unpack(ARGV, 2) })
 return 'ok'

@@ -5,8 +5,7 @@
 -- item: id, fence, finished, trace_field, trace, pair_count
 -- replies: per item retried | changed (its record is another one by now: look again) | unknown | the status it has instead of failed
 -- fence and finished are those of the record that the caller has read ('' for none). Each item is followed by pair_count times
--- (field, value): payloads that a packed record had under no name of their own. trace_field of '' stands for no trace, '-' for
--- a run of which nothing was ever executed: it was refused by its rate limit, and asks that again as at its first start.
+-- (field, value): payloads that a packed record had under no name of their own. trace_field of '' stands for no trace.
 -- operation: id of this call; what it retried it answers the same when it is sent again.
 -- Its entry in the list of its retention stays: rx counts such, and purge_runs passes over them.
 -- include: server_now
@@ -27,17 +26,14 @@ local function retry(i, first, last)
   if r[1] ~= 'failed' then return r[1] end
   if (r[2] or '') ~= ARGV[i + 1] or r[3] ~= ARGV[i + 2] then return 'changed' end
   local attempts, budget = tonumber(r[7] or '0'), tonumber(r[11] or r[8] or '3')
-  local refused = ARGV[i + 3] == '-'
-  if refused then attempts = 0 end
   redis.call('HSET', key, 'm', attempts + budget, 'rb', budget, 'ro', operation, 'rx', tonumber(r[13] or '0') + 1,
     unpack(ARGV, first, last))
-  if ARGV[i + 3] ~= '' and not refused then
+  if ARGV[i + 3] ~= '' then
     local stored = r[3] .. ' ' .. store_payload(base, id, ARGV[i + 3], ARGV[i + 4])
     redis.call('HSET', key, ARGV[i + 3], stored)
   end
   if r[14] == '@' then redis.call('HDEL', base .. 'big:' .. id, 'e') end
   redis.call('HDEL', key, 'f', 'e', 'ta', unpack(pieces))
-  if refused then redis.call('HDEL', key, 'a', 't', 'b') end
   if attempts > 0 then start_clock(base, id, now, r[10]) end
   set_status(base, id, r[4], r[5], 'failed', 'queued')
   enqueue_run(base, id, r[6], false, r[9])
