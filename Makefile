@@ -165,6 +165,7 @@ audit: $(VENV)-audit/.installed
 
 # What happened, by seed: `make soak ARGS="--seed 7 --rounds 1"` plays one round again.
 planted: venv
+	$(if $(ARGS),,$(PYTEST) -m planted)
 	$(BIN)/python -m tests.chaos planted $(ARGS)
 
 crash-points: venv

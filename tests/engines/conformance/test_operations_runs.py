@@ -14,7 +14,6 @@ from redflow.types import (
     ListRunsParams,
     RunStatus,
     SearchRunsParams,
-    WorkflowRateLimitOptions,
     WorkflowRetryPolicy,
 )
 from tests.support.world import Context, World, eventually
@@ -165,33 +164,6 @@ async def test_a_timed_out_run_gets_a_new_time(world: World) -> None:
     after = await world.client.get_run(run_id)
     assert after is not None
     assert after["timeout_at"] > before["timeout_at"]
-
-
-async def test_a_run_that_its_rate_limit_refused_asks_it_again(world: World) -> None:
-    async def handler(ctx: Context) -> object:
-        return 1
-
-    limit = WorkflowRateLimitOptions(key=lambda data: "k", limit=1, period=400)
-    define_workflow("w", handler=handler, registry=world.registry, rate_limit=limit)
-    await (await world.begin()).result()
-    run_id = await failed(world)
-    await world.client.operate.retry_run(run_id)
-
-    async def ended() -> bool:
-        state = await world.client.get_run(run_id)
-        return state is not None and state["status"] in ("failed", "succeeded")
-
-    await eventually(ended, "it is refused again, or its window is over")
-    state = await world.client.get_run(run_id)
-    assert state is not None
-    assert (state["attempt"], state["max_attempts"]) == (1, 3)
-    while state["status"] == "failed":
-        assert state["error"]["kind"] == "rate_limited"
-        await world.client.operate.retry_run(run_id)
-        await eventually(ended, "it is refused again, or its window is over")
-        state = await world.client.get_run(run_id)
-        assert state is not None
-    assert len(await world.client.get_run_attempts(run_id)) == 1
 
 
 async def test_only_failed_runs_are_retried(world: World) -> None:
