@@ -220,8 +220,6 @@ FAULTS: Final = {
     "a priority is forgotten on the way": ("lib/create_run", "false, priority)", "false)"),
     "a recovered run goes to the back": ("recover_runs", "r[5], true)", "r[5], false)"),
     "deaths are not counted": ("recover_runs", "redis.call('HSET', key, 'x', deaths)", ""),
-    "a retried run is purged for its first end": ("purge_runs", "if retried and retried > 0 then", "if false then"),
-    "a paused workflow starts": ("lib/read_pauses", "rooms[string.sub(what, 3)] = 0", ""),
     "a paused queue is served": ("claim_runs", "do serves[queue] = nil end", "do local _ = queue end"),
     "a purged run stays in its index": ("purge_runs", "redis.call('ZREM', index, id)", ""),
 }  # fmt: skip
