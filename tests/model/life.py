@@ -279,7 +279,9 @@ class Life:
         self.bench.now = self.model.now
 
     def promote(self, limit: int, after: int, again: bool) -> None:
-        """Due runs enter their queues, maybe after some time."""
+        """Due runs enter their queues, maybe after some time; then there is one that had as long to wait."""
+        if after:
+            self.create("b", delay=after)
         self.pass_time(after)
         self.both("promote", lambda: self.bench.scripts.promote(limit), lambda: self.model.promote(limit), again)
 

@@ -20,7 +20,7 @@ for i = 1, 33 do pieces[i] = i - 1 end
 local function retry(i, first, last)
   local id = ARGV[i]
   local key = base .. 'run:' .. id
-  local r = redis.call('HMGET', key, 's', 'n', 'f', 'w', 'c', 'q', 'a', 'm', 'pr', 'to', 'rb', 'ro', 'rx', 'e')
+  local r = redis.call('HMGET', key, 's', 'n', 'f', 'w', 'c', 'q', 'a', 'm', 'pr', 'to', 'rb', 'ro', 'rx')
   if not r[1] then return 'unknown' end
   if r[12] == operation then return 'retried' end
   if r[1] ~= 'failed' then return r[1] end
@@ -32,7 +32,7 @@ local function retry(i, first, last)
     local stored = r[3] .. ' ' .. store_payload(base, id, ARGV[i + 3], ARGV[i + 4])
     redis.call('HSET', key, ARGV[i + 3], stored)
   end
-  if r[14] == '@' then redis.call('HDEL', base .. 'big:' .. id, 'e') end
+  redis.call('HDEL', base .. 'big:' .. id, 'e') -- also one of an earlier attempt
   redis.call('HDEL', key, 'f', 'e', 'ta', unpack(pieces))
   if attempts > 0 then start_clock(base, id, now, r[10]) end
   set_status(base, id, r[4], r[5], 'failed', 'queued')
