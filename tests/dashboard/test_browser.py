@@ -347,6 +347,20 @@ async def test_pause_fire_and_drain(tab: Tab, scene: Scene) -> None:
     assert "paused" not in await client.get_stats()
 
 
+async def test_a_button_that_has_the_focus_changes_with_its_row(tab: Tab, scene: Scene) -> None:
+    """Who has just pressed one must be able to press the one that takes it back."""
+    page, workflows = tab.page, scene.world.client.workflows
+    await tab.open("/workflows")
+    row = "tr:has(a:text-is('review'))"
+    await page.focus(f"{row} >> text=Pause")
+    await workflows.pause("review")
+    try:
+        await page.wait_for_selector(f"{row} >> text=Resume")
+    finally:
+        await workflows.resume("review")
+    await page.wait_for_selector(f"{row} >> text=Pause")
+
+
 async def test_a_test_is_copied(tab: Tab, scene: Scene) -> None:
     await tab.open(f"/runs/{scene.runs['succeeded']}")
     await tab.page.click("summary:has(#test-title)")

@@ -51,7 +51,6 @@
     var page = byId("page"), before = stateOfRun();
     Idiomorph.morph(page, html, {
       morphStyle: "innerHTML",
-      ignoreActiveValue: true,
       callbacks: {
         beforeNodeMorphed: function (before) { return keeps(before); },
         beforeAttributeUpdated: function (name, node) { return !(name === "open" && node.tagName === "DETAILS"); }
