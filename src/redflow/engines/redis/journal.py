@@ -35,6 +35,9 @@ OPEN_WAIT = verb("open_wait", args="now, id, fence, token, field, header, event,
 CLOSE_WAIT = verb("close_wait", args="id, field, event, correlation_key")
 
 _NOTE_DELAY_S: Final = 0.05
+_BEGIN_MARGIN_S: Final = 0.01
+"""A step begins so long before the end of its lease at the latest, seconds: between the look and the first line of its
+body a busy machine may do something else. A soak of 600,000 steps saw 2 ms."""
 _DURABLE_TRIES: Final = 5
 """How often a write of a step is confirmed to be durable or not, before its attempt fails."""
 
@@ -177,7 +180,7 @@ class RedisJournal:
 
     def may_begin(self) -> bool:
         """Whether the lease certainly holds, so that new work may begin."""
-        return time.monotonic() < self._lease.good_until
+        return time.monotonic() < self._lease.good_until - _BEGIN_MARGIN_S
 
     def now_ms(self) -> int:
         """The server's time, epoch ms."""
