@@ -77,7 +77,7 @@ async def _list(client: RedflowClient, params: ListEventsParams, as_json: bool) 
     ]
     output.lines(columns(("ID", "NAME", "KEY", "STATUS", "DELIVERED", "RESUMED", "AT"), rows))
     if len(events) == params.limit:
-        output.notice(f"more: --cursor {events[-1]['id']}", err=True)
+        output.next_page(events[-1]["id"])
     return exits.OK
 
 

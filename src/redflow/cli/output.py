@@ -145,6 +145,28 @@ def json_line(value: JsonData) -> None:
     line(json_text(value))
 
 
+def next_page(cursor: str | None) -> None:
+    """How to get the page that follows, if there is one; on stderr, since it is none of what was asked for."""
+    if cursor is not None:
+        notice(f"more: --cursor {cursor}", err=True)
+
+
+def changed(key: str, name: str, what: str, done: bool, as_json: bool) -> None:
+    """What came of an action that may find nothing to change, such as a pause.
+
+    Args:
+        key: what JSON calls the name.
+        name: of what was acted on.
+        what: what it is now: paused, resumed.
+        done: whether it was not so before.
+        as_json: for programs.
+    """
+    if as_json:
+        json_line({key: name, what: True, "changed": done})
+    else:
+        line(safe(f"{name}: {what}" if done else f"{name}: nothing to change"))
+
+
 def run_output(value: JsonData) -> None:
     """The output of a run."""
     line(json_text(value, indent=2))

@@ -10,7 +10,7 @@ import typer
 from redflow.cli import exits, output
 from redflow.cli.asking import Cursor, Json, Limit, Reason, ask, told
 from redflow.cli.options import Prefix, Url
-from redflow.cli.texts import columns, safe, span
+from redflow.cli.texts import columns, span
 from redflow.client import RedflowClient
 from redflow.types import Pause
 
@@ -48,7 +48,7 @@ def list_queues(
         ]
         heads = ("QUEUE", "WAITING", "SET ASIDE", "OLDEST", "WORKERS", "SLOTS", "PAUSED", "WORKFLOWS")
         output.lines(columns(heads, rows))
-        _more(page.get("next_cursor"))
+        output.next_page(page.get("next_cursor"))
         return exits.OK
 
     return ask(url, prefix, question)
@@ -63,7 +63,8 @@ def pause_queue(
     """
 
     async def question(client: RedflowClient) -> int:
-        return _answer("paused", queue, await told(client.queues.pause(queue, reason=reason)), as_json)
+        output.changed("name", queue, "paused", await told(client.queues.pause(queue, reason=reason)), as_json)
+        return exits.OK
 
     return ask(url, prefix, question)
 
@@ -75,7 +76,8 @@ def resume_queue(queue: Queue, as_json: Json = False, url: Url = None, prefix: P
     """
 
     async def question(client: RedflowClient) -> int:
-        return _answer("resumed", queue, await told(client.queues.resume(queue)), as_json)
+        output.changed("name", queue, "resumed", await told(client.queues.resume(queue)), as_json)
+        return exits.OK
 
     return ask(url, prefix, question)
 
@@ -105,7 +107,7 @@ def list_workflows(
         ]
         statuses = ("SCHEDULED", "QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELED")
         output.lines(columns(("NAME", "QUEUE", *statuses, "LIMIT", "PAUSED"), rows))
-        _more(page.get("next_cursor"))
+        output.next_page(page.get("next_cursor"))
         return exits.OK
 
     return ask(url, prefix, question)
@@ -120,7 +122,8 @@ def pause_workflow(
     """
 
     async def question(client: RedflowClient) -> int:
-        return _answer("paused", name, await told(client.workflows.pause(name, reason=reason)), as_json)
+        output.changed("name", name, "paused", await told(client.workflows.pause(name, reason=reason)), as_json)
+        return exits.OK
 
     return ask(url, prefix, question)
 
@@ -132,17 +135,10 @@ def resume_workflow(name: Workflow, as_json: Json = False, url: Url = None, pref
     """
 
     async def question(client: RedflowClient) -> int:
-        return _answer("resumed", name, await told(client.workflows.resume(name)), as_json)
+        output.changed("name", name, "resumed", await told(client.workflows.resume(name)), as_json)
+        return exits.OK
 
     return ask(url, prefix, question)
-
-
-def _answer(what: str, name: str, changed: bool, as_json: bool) -> int:
-    if as_json:
-        output.json_line({"name": name, what: True, "changed": changed})
-    else:
-        output.line(safe(f"{name}: {what}" if changed else f"{name}: nothing to change"))
-    return exits.OK
 
 
 def _pause(pause: Pause | None) -> str:
@@ -150,8 +146,3 @@ def _pause(pause: Pause | None) -> str:
         return "-"
     since = span(max(0, int(time.time() * 1000) - pause["since"]))
     return f"{since} ({pause['reason']})" if "reason" in pause else since
-
-
-def _more(cursor: str | None) -> None:
-    if cursor is not None:
-        output.notice(f"more: --cursor {cursor}", err=True)

@@ -80,8 +80,7 @@ async def _list(client: RedflowClient, params: SearchRunsParams, as_json: bool) 
         return exits.OK
     rows = [_row(run) for run in found["runs"]]
     output.lines(columns(("ID", "STATUS", "WORKFLOW", "QUEUE", "ATTEMPT", "CREATED", "TOOK", "ERROR"), rows))
-    if "next_cursor" in found:
-        output.notice(f"more: --cursor {found['next_cursor']}", err=True)
+    output.next_page(found.get("next_cursor"))
     return exits.OK
 
 

@@ -42,8 +42,7 @@ def list_schedules(
             return exits.OK
         heads = ("ID", "WORKFLOW", "EXPRESSION", "TIMEZONE", "NEXT", "LAST", "SKIPPED", "MISSED")
         output.lines(columns(heads, [_row(info) for info in page["schedules"]]))
-        if "next_cursor" in page:
-            output.notice(f"more: --cursor {page['next_cursor']}", err=True)
+        output.next_page(page.get("next_cursor"))
         return exits.OK
 
     return ask(url, prefix, question)
@@ -75,7 +74,10 @@ def pause(
     """
 
     async def question(client: RedflowClient) -> int:
-        return _answer("paused", schedule_id, await told(client.schedules.pause(schedule_id, reason=reason)), as_json)
+        output.changed(
+            "id", schedule_id, "paused", await told(client.schedules.pause(schedule_id, reason=reason)), as_json
+        )
+        return exits.OK
 
     return ask(url, prefix, question)
 
@@ -87,17 +89,10 @@ def resume(schedule_id: ScheduleId, as_json: Json = False, url: Url = None, pref
     """
 
     async def question(client: RedflowClient) -> int:
-        return _answer("resumed", schedule_id, await told(client.schedules.resume(schedule_id)), as_json)
+        output.changed("id", schedule_id, "resumed", await told(client.schedules.resume(schedule_id)), as_json)
+        return exits.OK
 
     return ask(url, prefix, question)
-
-
-def _answer(what: str, schedule_id: str, changed: bool, as_json: bool) -> int:
-    if as_json:
-        output.json_line({"id": schedule_id, what: True, "changed": changed})
-    else:
-        output.line(f"{schedule_id}: {what}" if changed else f"{schedule_id}: nothing to change")
-    return exits.OK
 
 
 def fire(schedule_id: ScheduleId, as_json: Json = False, url: Url = None, prefix: Prefix = None) -> int:

@@ -32,8 +32,7 @@ def list_workers(
             return exits.OK
         heads = ("ID", "APP", "RUNNING", "QUEUES", "WORKFLOWS", "HOST", "PID", "VERSION", "STARTED", "HEARD", "STATE")
         output.lines(columns(heads, [_row(info) for info in page["workers"]]))
-        if "next_cursor" in page:
-            output.notice(f"more: --cursor {page['next_cursor']}", err=True)
+        output.next_page(page.get("next_cursor"))
         return exits.OK
 
     return ask(url, prefix, question)
