@@ -45,6 +45,8 @@ from redflow.registry import WorkflowRegistry, get_default_registry
 log = logging.getLogger("redflow")
 
 _RESTART_PAUSE_S: Final = 1.0
+_FEW_RUNS: Final = 2
+"""With more there is nearly always something to do while a reply is on its way."""
 
 
 @dataclass
@@ -199,6 +201,8 @@ class WorkerHandle:
         self._claimers += claimers_of(self._sites, self._spread, self._make_claimer)
         self._carriers = [] if self._spread is None else carriers_of(self._spread, len(self._sites), self.id)
         connections = [site.scripts.connection for site in self._sites]
+        for connection in connections:
+            connection.poll_when(self._has_little_to_do)
         self._signals = SignalsOfAll(connections, self._channels, self._heard, self._look_everywhere)
 
     def _make_claimer(self, site: Site, kind: type[C]) -> C:
@@ -234,6 +238,10 @@ class WorkerHandle:
         if spread is None:
             return JournalWriter(site.scripts, *who, *heard)
         return ShardedWriter([its.scripts for its in self._sites], spread.engine.outgoing, shard, *who, *heard)
+
+    def _has_little_to_do(self) -> bool:
+        """Whether it pays to look for replies without sleeping: few runs, and no thread that wants the interpreter."""
+        return len(self._executor.held) <= _FEW_RUNS and not self._threads.busy
 
     def _interrupt(self, run_id: str, why: Interruption) -> None:
         self._executor.interrupt(run_id, why)

@@ -17,8 +17,9 @@ from redis.asyncio import Redis
 
 from redflow import workflow
 from redflow.domain.run import stored_run_id
-from redflow.engines.redis.link import Argument, Link, LinkLost, Reply
+from redflow.engines.redis.link import Argument, Link, LinkLost
 from redflow.engines.redis.loops.registrar import REGISTER_WORKER
+from redflow.engines.redis.replies import Reply
 from redflow.engines.redis.runs import RunScripts, StepWrite
 from tests.support.load import STEPS, Handles, check_load, define_load, feed
 from tests.support.servers import ServerOptions, ServerProcess

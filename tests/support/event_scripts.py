@@ -10,8 +10,8 @@ from redflow.engine import Emitted
 from redflow.engines.redis.definitions import SUBSCRIBE
 from redflow.engines.redis.events import ACCEPT, DEFER, DELIVER, DUE, LEASE_MS, PURGE_EVENTS
 from redflow.engines.redis.journal import CLOSE_WAIT, OPEN_WAIT
-from redflow.engines.redis.link import Argument, Reply
-from redflow.engines.redis.replies import as_int, as_list, as_text
+from redflow.engines.redis.link import Argument
+from redflow.engines.redis.replies import Reply, as_int, as_list, as_text
 from redflow.engines.redis.runs import Lease
 from tests.support.scripts import RETENTION_MS, Bench
 

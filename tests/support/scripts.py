@@ -16,10 +16,10 @@ from redflow.domain.shards import on_shard
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.definitions import REGISTER, REMOVE
 from redflow.engines.redis.keys import Keys
-from redflow.engines.redis.link import Argument, Reply
+from redflow.engines.redis.link import Argument
 from redflow.engines.redis.loops.registrar import REGISTER_WORKER, UNREGISTER_WORKER
 from redflow.engines.redis.packing import read_record
-from redflow.engines.redis.replies import as_int, as_list, as_text
+from redflow.engines.redis.replies import Reply, as_int, as_list, as_text
 from redflow.engines.redis.retention import Resets
 from redflow.engines.redis.runs import ClaimReply, Lease, RunScripts, Settlement, StepWrite
 from redflow.engines.redis.scripts import Script

@@ -17,8 +17,8 @@ from r7kit.records.stream import ChangeFeed
 from r7kit.serializer import dumps, loads
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.discovery import clone_of
-from redflow.engines.redis.link import Argument, Reply
-from redflow.engines.redis.replies import as_int, as_list, as_text
+from redflow.engines.redis.link import Argument
+from redflow.engines.redis.replies import Reply, as_int, as_list, as_text
 from redflow.engines.redis.scripts import Script, verb
 from redflow.engines.redis.sources import Source, open_source
 from redflow.engines.redis.urls import parse_url

@@ -13,8 +13,7 @@ from typing import Final, Literal
 import orjson
 
 from redflow.engines.redis.connection import Connection
-from redflow.engines.redis.link import Reply
-from redflow.engines.redis.replies import as_list, as_text
+from redflow.engines.redis.replies import Reply, as_list, as_text
 from redflow.errors import RedflowError
 
 log = logging.getLogger("r7kit")

@@ -42,6 +42,11 @@ class ThreadPool:
         """Whether every place, for steps or for handlers, is taken by a function that was given up."""
         return self.stuck >= self.size or (self._handlers is not None and self._handlers.exhausted)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a function runs or waits for a place, of a step or a handler."""
+        return self._busy > 0 or (self._handlers is not None and self._handlers.busy)
+
     def submit(self, function: Callable[[], object]) -> asyncio.Future[object]:
         """Run a function in a thread, with a copy of the caller's context variables.
 

@@ -10,7 +10,8 @@ import pytest
 from redflow import define_workflow
 from redflow.engines.redis import operations_runs
 from redflow.engines.redis.connection import Connection
-from redflow.engines.redis.link import Argument, Reply
+from redflow.engines.redis.link import Argument
+from redflow.engines.redis.replies import Reply
 from redflow.engines.redis.scripts import Script
 from redflow.errors import RedflowError
 from redflow.handle import RunHandle

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from redflow import define_workflow
-from redflow.engines.redis.link import Argument, Link, Reply
+from redflow.engines.redis.link import Argument, Link
+from redflow.engines.redis.replies import Reply
 from redflow.engines.redis.runs import CLAIM, SETTLE
 from redflow.types import WorkflowRetryPolicy
 from tests.support.world import Context, World, soon

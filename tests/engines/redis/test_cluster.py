@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -131,12 +132,14 @@ async def test_the_slot_moves_while_runs_run(cluster: RedisCluster, world: World
     define_load(world)
     for _ in range(2):
         await world.worker(replace(world.options(), lease_ms=2000))
-    feeding = asyncio.ensure_future(feed(world, 60))
+    moves: Counter[str] = Counter()
+    feeding = asyncio.ensure_future(feed(world, 60, moves))
     for target in (cluster.nodes[1], cluster.nodes[0]):
         done = len(world.did)
         await soon(lambda done=done: len(world.did) > done + 10, "work")  # type: ignore[misc]
         await asyncio.to_thread(move_slot, cluster, world.prefix, target)
         assert cluster.owner(world.prefix) is target
+        moves["harm"] += 5
     await check_load(world, await feeding, again=0)
 
 
@@ -147,13 +150,15 @@ async def test_the_slot_moves_at_once(cluster: RedisCluster, world: World, serve
         pytest.skip("CLUSTER MIGRATESLOTS is of Valkey 9")
     define_load(world)
     await world.worker(replace(world.options(), lease_ms=2000))
-    feeding, slot = asyncio.ensure_future(feed(world, 60)), slot_of(world.prefix)
+    moves: Counter[str] = Counter()
+    feeding, slot = asyncio.ensure_future(feed(world, 60, moves)), slot_of(world.prefix)
     for source, target in ((0, 1), (1, 0)):
         done = len(world.did)
         await soon(lambda done=done: len(world.did) > done + 10, "work")  # type: ignore[misc]
         name = ask(cluster.nodes[target], "CLUSTER", "MYID")
         ask(cluster.nodes[source], "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", name)
         await soon(lambda target=target: cluster.owner(world.prefix) is cluster.nodes[target], "it to move")  # type: ignore[misc]
+        moves["harm"] += 5
     await check_load(world, await feeding, again=0)
 
 
@@ -188,13 +193,15 @@ async def test_a_cluster_that_is_down_for_a_moment(cluster: RedisCluster, world:
     """A slot without a node stops the whole cluster (cluster-require-full-coverage); then work goes on."""
     define_load(world)
     await world.worker(replace(world.options(), lease_ms=2000))
-    feeding = asyncio.ensure_future(feed(world, 40))
+    outage: Counter[str] = Counter()
+    feeding = asyncio.ensure_future(feed(world, 40, outage))
     await soon(lambda: len(world.did) > 10, "work")
     node, slot, losses = cluster.nodes[0], (slot_of(world.prefix) + 1) % 5000, world.client.connection.losses
     ask(node, "CLUSTER", "DELSLOTS", slot)
     await soon(lambda: world.client.connection.losses > losses, "a refusal")
     await asyncio.sleep(0.5)  # the length of the outage
     ask(node, "CLUSTER", "ADDSLOTS", slot)
+    outage["harm"] = 10
     await check_load(world, await feeding, again=0)
 
 
@@ -213,12 +220,14 @@ async def test_a_planned_failover_costs_nothing(replicated: RedisCluster, world:
     define_load(world)
     for _ in range(2):
         await world.worker(replace(world.options(), lease_ms=2000))
-    feeding = asyncio.ensure_future(feed(world, 40))
+    failovers: Counter[str] = Counter()
+    feeding = asyncio.ensure_future(feed(world, 40, failovers))
     await soon(lambda: len(world.did) > 10, "work")
     former = replicated.owner(world.prefix)
     replica = replicated.replica_of(former)
     ask(replica, "CLUSTER", "FAILOVER")
     await soon(lambda: replicated.owner(world.prefix) is replica, "the failover")
+    failovers["harm"] = 10
     await check_load(world, await feeding, again=0)
     in_step(former)
 

@@ -11,10 +11,9 @@ import pytest
 from redflow import EventTrigger, define_workflow, workflow
 from redflow.domain.shards import shard_of_name
 from redflow.engines.redis import outgoing, sharded_journal
-from redflow.engines.redis.link import Reply
 from redflow.engines.redis.locks import Locks
 from redflow.engines.redis.outgoing import Outgoing
-from redflow.engines.redis.replies import as_int
+from redflow.engines.redis.replies import Reply, as_int
 from redflow.engines.redis.sharded_journal import ShardedJournal
 from redflow.execution.attempt import Attempt
 from redflow.execution.journal import Interruption, LeaseLost

@@ -19,7 +19,8 @@ from itertools import count
 from unittest.mock import patch
 
 from r7kit.config import configure
-from redflow.engines.redis.link import Argument, Link, Reply
+from redflow.engines.redis.link import Argument, Link
+from redflow.engines.redis.replies import Reply
 from tests.r7kit.redflow.flows import Doubles
 
 Send = Callable[..., asyncio.Future[Reply]]

@@ -18,6 +18,7 @@ _BATCH_BYTES: Final = 1 << 20
 PART: Final = 25
 """As many leave at once, so that the server works on them while the loop goes on with what makes the others."""
 _FLUSHES_IN_FLIGHT: Final = 4
+"""With more there is nothing to win: the server has work."""
 
 
 class Batcher(Generic[Item, Result]):
@@ -27,11 +28,18 @@ class Batcher(Generic[Item, Result]):
         write: writes a batch and returns one result for each item; if it raises, every item of the batch fails. What
             it does before it returns its awaitable is done at once.
         weigh: bytes of an item's payload.
+        in_flight: how many batches may be under way; a full one leaves in any case, up to four.
     """
 
-    def __init__(self, write: Callable[[list[Item]], Awaitable[list[Result]]], weigh: Callable[[Item], int]) -> None:
+    def __init__(
+        self,
+        write: Callable[[list[Item]], Awaitable[list[Result]]],
+        weigh: Callable[[Item], int],
+        in_flight: int = _FLUSHES_IN_FLIGHT,
+    ) -> None:
         self._write = write
         self._weigh = weigh
+        self._in_flight = in_flight
         self._items: list[Item] = []
         self._futures: list[asyncio.Future[Result] | None] = []
         """What is told of each item; None where nobody waits for it."""
@@ -56,19 +64,23 @@ class Batcher(Generic[Item, Result]):
     def _add(self, item: Item, future: asyncio.Future[Result] | None) -> None:
         self._items.append(item)
         self._futures.append(future)
-        if len(self._flushes) < _FLUSHES_IN_FLIGHT:
+        if self._may_start():
             if len(self._items) >= PART:
                 self._start_flush()
             elif not self._planned:
                 self._planned = True
                 self._loop.call_soon(self._flush_rest)
 
+    def _may_start(self) -> bool:
+        under_way = len(self._flushes)
+        return under_way < self._in_flight or (under_way < _FLUSHES_IN_FLIGHT and len(self._items) >= BATCH_CAP)
+
     def _flush_rest(self) -> None:
         self._planned = False
         self._start_flush()
 
     def _start_flush(self) -> None:
-        while self._items and len(self._flushes) < _FLUSHES_IN_FLIGHT:
+        while self._items and self._may_start():
             count = self._next_count()
             items, self._items = self._items[:count], self._items[count:]
             futures, self._futures = self._futures[:count], self._futures[count:]

@@ -42,7 +42,8 @@ from redflow.engines.redis.discovery import (
     tls_failure,
 )
 from redflow.engines.redis.durable import WAIT_MS, is_confirmed, marker_command, unsupported, wait_command
-from redflow.engines.redis.link import Argument, Link, LinkLost, Reply
+from redflow.engines.redis.link import Argument, Link, LinkLost
+from redflow.engines.redis.replies import Reply
 from redflow.engines.redis.routes import RoutedLink
 from redflow.engines.redis.scripts import Script
 from redflow.errors import ConnectionError, QueueFullError, RedflowError, ServerTooOldError
@@ -352,6 +353,10 @@ class Connection:
     def peer(self) -> Address | None:
         """Where the connection of the moment goes, if there is one over TCP."""
         return peer_of(self._link.connection)
+
+    def poll_when(self, wanted: Callable[[], bool]) -> None:
+        """Look for replies that are near without sleeping, whenever `wanted` says so; see `polling.py`."""
+        self._link.poll_when(wanted)
 
     def limit_silence(self, seconds: float) -> None:
         """How long a server that owes a reply may say nothing before the connection counts as broken."""

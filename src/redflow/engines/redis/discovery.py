@@ -28,7 +28,8 @@ from redis.crc import key_slot
 from redis.exceptions import AuthenticationError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from redflow.engines.redis.link import Reply, hang_up
+from redflow.engines.redis.link import hang_up
+from redflow.engines.redis.replies import Reply
 
 T = TypeVar("T")
 

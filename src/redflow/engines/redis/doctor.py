@@ -12,8 +12,7 @@ from redis.exceptions import RedisError
 from redflow.domain.doctor import ServerFacts
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
-from redflow.engines.redis.link import Reply
-from redflow.engines.redis.replies import as_int, as_list, as_text
+from redflow.engines.redis.replies import Reply, as_int, as_list, as_text
 from redflow.engines.redis.scripts import verb
 from redflow.errors import ConnectionError, RedflowError, ServerTooOldError
 

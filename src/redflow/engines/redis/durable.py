@@ -12,7 +12,8 @@ from __future__ import annotations
 from typing import Final
 
 from redflow.engines.redis.keys import Keys
-from redflow.engines.redis.link import Argument, Reply
+from redflow.engines.redis.link import Argument
+from redflow.engines.redis.replies import Reply
 from redflow.errors import DurabilityUnsupportedError
 from redflow.types import Durability
 

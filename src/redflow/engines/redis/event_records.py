@@ -8,9 +8,8 @@ from typing import NotRequired, TypedDict
 import orjson
 
 from redflow.domain.names import scope_queue
-from redflow.engines.redis.link import Reply
 from redflow.engines.redis.records import stored_error, stored_json
-from redflow.engines.redis.replies import as_int
+from redflow.engines.redis.replies import Reply, as_int
 from redflow.errors import SerializedError
 from redflow.types import EventDelivery, EventDeliveryStatus, EventFanoutStatus, EventRecord, JsonData, ListedEvent
 

@@ -17,9 +17,19 @@ from redflow.engines.redis.complaints import Complaints
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.event_records import event_record, listed_event
 from redflow.engines.redis.keys import Keys
-from redflow.engines.redis.link import Argument, Reply
+from redflow.engines.redis.link import Argument
 from redflow.engines.redis.listing import LIST_PAGE
-from redflow.engines.redis.replies import as_bytes, as_fields, as_int, as_list, as_text, readable, reading, time_or_none
+from redflow.engines.redis.replies import (
+    Reply,
+    as_bytes,
+    as_fields,
+    as_int,
+    as_list,
+    as_text,
+    readable,
+    reading,
+    time_or_none,
+)
 from redflow.engines.redis.runs import SERVER_TIME
 from redflow.engines.redis.scripts import verb
 from redflow.errors import RedflowError

@@ -16,11 +16,10 @@ from redflow.domain.sealing import Vault
 from redflow.domain.step import FIELD_PREFIX, STORED_APART, StepRecord, child_ref, unpack_step
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
-from redflow.engines.redis.link import Reply
 from redflow.engines.redis.packing import PACKED, read_record
 from redflow.engines.redis.pauses import pause_of
 from redflow.engines.redis.records import status_of
-from redflow.engines.redis.replies import as_bytes, as_int, as_list, as_text, readable, reading, time_or_none
+from redflow.engines.redis.replies import Reply, as_bytes, as_int, as_list, as_text, readable, reading, time_or_none
 from redflow.engines.redis.runs import SERVER_TIME
 from redflow.engines.redis.scripts import verb
 from redflow.errors import PayloadDecodeError

@@ -11,12 +11,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
-Reply = None | int | bytes | list["Reply"]
+from redflow.engines.redis.polling import Poller
+from redflow.engines.redis.reading import DirectReading, read_directly
+from redflow.engines.redis.replies import Reply
+
 Argument = str | bytes | int | float
 Connect = Callable[[], Awaitable[AbstractConnection]]
 
@@ -53,8 +57,15 @@ class Link:
         self._watchdog: asyncio.TimerHandle | None = None
         self._replies_seen = 0
         self._closed = False
+        self._poller: Poller | None = None
+        self._direct: DirectReading | None = None
+        """Where replies are told as they arrive; without it there is no polling either."""
         self.connections = 0
         """How many it has had."""
+
+    def poll_when(self, wanted: Callable[[], bool]) -> None:
+        """Look again and again for a reply that is near, in place of sleeping, whenever `wanted` says so."""
+        self._poller = Poller(wanted, lambda: bool(self._pending))
 
     def send(self, *args: Argument) -> asyncio.Future[Reply]:
         """Queue one command; the future is its reply.
@@ -99,6 +110,8 @@ class Link:
             self._writer = asyncio.get_running_loop().create_task(self._write_patiently())
         else:
             stream.writelines(self._take_outbox())
+            if self._poller is not None and self._direct is not None:
+                self._poller.sent()
 
     @property
     def closed(self) -> bool:
@@ -167,8 +180,17 @@ class Link:
             raise LinkLost(str(exc) or "it did not answer in time", sent=False) from exc
         self._connection = connection
         self.connections += 1
-        self._reader = asyncio.get_running_loop().create_task(self._read_replies(connection))
+        self._direct = read_directly(connection, self._settle, partial(self._lost, connection))
+        reading = self._read_replies(connection) if self._direct is None else self._stand_by(connection)
+        self._reader = asyncio.get_running_loop().create_task(reading)
         return connection
+
+    def _lost(self, connection: AbstractConnection, why: str) -> None:
+        """Nothing more comes over a connection; told of one that is left behind, too."""
+        if self._connection is connection:
+            reader = self._reader
+            self._forget(why)
+            _in_background(self._hang_up(connection, reader))
 
     def _settle(self, reply: Reply | Exception) -> None:
         """Give a reply to who waits for it."""
@@ -191,10 +213,19 @@ class Link:
         except (RedisError, OSError, IndexError) as exc:
             await self._drop(f"the connection broke: {exc}", reader_ended=True)
         except asyncio.CancelledError:
-            if self._connection is connection:  # not by us but with the whole loop: nobody else will close it
-                with contextlib.suppress(RedisError, OSError):
-                    await connection.disconnect(nowait=True)
+            await self._end_with_loop(connection)
             raise
+
+    async def _stand_by(self, connection: AbstractConnection) -> None:
+        """While replies are told as they arrive."""
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await self._end_with_loop(connection)
+
+    async def _end_with_loop(self, connection: AbstractConnection) -> None:
+        if self._connection is connection:  # the reading was cancelled not by us but with the whole loop
+            await _disconnect(connection)
 
     def _watch(self) -> None:
         """While replies are owed, look now and then whether any came."""
@@ -207,17 +238,16 @@ class Link:
         if not self._pending:
             return
         if self._replies_seen == seen:
-            self._drop_soon(f"no reply in {self.reply_timeout_s:g} s")
+            _in_background(self._drop(f"no reply in {self.reply_timeout_s:g} s"))
         else:
             self._watch()
 
-    def _drop_soon(self, why: str) -> None:
-        task = asyncio.get_running_loop().create_task(self._drop(why))
-        task.add_done_callback(lambda done: done.exception())
-
-    async def _drop(self, why: str, *, reader_ended: bool = False, for_good: bool = False) -> None:
-        connection, reader = self._connection, self._reader
+    def _forget(self, why: str) -> None:
+        """The connection is none any more; what it owes fails."""
         self._connection = self._reader = None
+        if self._direct is not None:
+            self._direct.end()
+            self._direct = None
         if self._watchdog is not None:
             self._watchdog.cancel()
             self._watchdog = None
@@ -225,22 +255,40 @@ class Link:
         for future in lost:
             if not future.done():
                 future.set_exception(LinkLost(why, sent=True))
+
+    async def _drop(self, why: str, *, reader_ended: bool = False, for_good: bool = False) -> None:
+        connection, reader = self._connection, self._reader
+        self._forget(why)
+        await self._hang_up(connection, None if reader_ended else reader, for_good=for_good)
+
+    async def _hang_up(
+        self, connection: AbstractConnection | None, reader: asyncio.Task[None] | None, *, for_good: bool = False
+    ) -> None:
         try:
-            if reader is not None and not reader_ended:
+            if reader is not None:
                 reader.cancel()
                 await asyncio.gather(reader, return_exceptions=True)
         finally:  # also when whoever called this is cancelled meanwhile
             if connection is not None and for_good:
                 await hang_up(connection)
             elif connection is not None:
-                with contextlib.suppress(RedisError, OSError):
-                    await connection.disconnect(nowait=True)
+                await _disconnect(connection)
 
     def _fail_outbox(self, exc: Exception) -> None:
         batch, self._outbox = self._outbox, []
         for _, future in batch:
             if not future.done():
                 future.set_exception(exc)
+
+
+def _in_background(end: Coroutine[object, object, None]) -> None:
+    task = asyncio.get_running_loop().create_task(end)
+    task.add_done_callback(lambda done: done.exception())
+
+
+async def _disconnect(connection: AbstractConnection) -> None:
+    with contextlib.suppress(RedisError, OSError):
+        await connection.disconnect(nowait=True)
 
 
 async def hang_up(connection: AbstractConnection, patience_s: float = 0.5) -> None:

@@ -15,11 +15,11 @@ from redflow.domain.run import public_run_id, stored_run_id
 from redflow.domain.sealing import Vault
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
-from redflow.engines.redis.link import Argument, Reply
+from redflow.engines.redis.link import Argument
 from redflow.engines.redis.opening import opened_record
 from redflow.engines.redis.packing import read_fields
 from redflow.engines.redis.records import error_or_remark, listed_run
-from redflow.engines.redis.replies import as_int, as_list, as_text, readable
+from redflow.engines.redis.replies import Reply, as_int, as_list, as_text, readable
 from redflow.engines.redis.scripts import verb
 from redflow.types import ALL_STATUSES, ListedRun, ListRunsParams, RunStatus, SearchRunsParams, SearchRunsResult
 

@@ -14,10 +14,9 @@ from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.crons import Crons
 from redflow.engines.redis.definitions import Definitions
 from redflow.engines.redis.keys import Keys
-from redflow.engines.redis.link import Reply
 from redflow.engines.redis.listing import Listing
 from redflow.engines.redis.queries import Queries
-from redflow.engines.redis.replies import as_int, as_list
+from redflow.engines.redis.replies import Reply, as_int, as_list
 from redflow.engines.redis.runs import RunScripts
 
 T = TypeVar("T")

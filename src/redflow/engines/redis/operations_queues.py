@@ -13,10 +13,10 @@ import orjson
 
 from redflow.domain.names import scope_queue
 from redflow.engine_operations import PauseKind
-from redflow.engines.redis.link import Argument, Reply
+from redflow.engines.redis.link import Argument
 from redflow.engines.redis.operations_base import OperationsBase, Place, page_of
 from redflow.engines.redis.pauses import pause_of
-from redflow.engines.redis.replies import as_fields, as_int, as_list, as_text, readable
+from redflow.engines.redis.replies import Reply, as_fields, as_int, as_list, as_text, readable
 from redflow.engines.redis.scripts import verb
 from redflow.types import ALL_STATUSES, QueueInfo, QueuePage, WorkflowInfo, WorkflowPage
 

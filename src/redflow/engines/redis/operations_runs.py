@@ -12,13 +12,13 @@ from redflow.domain.payload import unpack
 from redflow.domain.run import RunOrder, public_run_id
 from redflow.domain.shards import on_shard
 from redflow.domain.step import FIELD_PREFIX
-from redflow.engines.redis.link import Argument, Reply
+from redflow.engines.redis.link import Argument
 from redflow.engines.redis.opening import opened_input
 from redflow.engines.redis.operations_base import OperationsBase, Place
 from redflow.engines.redis.packing import PACKED, unpack_record
 from redflow.engines.redis.queries import apart_fields
 from redflow.engines.redis.records import pack_trace, steps_of
-from redflow.engines.redis.replies import as_fields, as_list, as_pairs, as_text, readable, reading
+from redflow.engines.redis.replies import Reply, as_fields, as_list, as_pairs, as_text, readable, reading
 from redflow.engines.redis.runs import CASCADE_CHUNK, order_args
 from redflow.engines.redis.scripts import verb
 from redflow.errors import UnknownWorkflowError

@@ -17,9 +17,9 @@ from typing import Final
 from redflow.domain.run import public_run_id
 from redflow.domain.shards import shard_of_name, shard_of_run
 from redflow.engines.redis.batch import BATCH_CAP
-from redflow.engines.redis.link import Argument, Reply
+from redflow.engines.redis.link import Argument
 from redflow.engines.redis.locks import Locks
-from redflow.engines.redis.replies import as_bytes, as_int, as_list, as_pairs, time_or_none
+from redflow.engines.redis.replies import Reply, as_bytes, as_int, as_list, as_pairs, time_or_none
 from redflow.engines.redis.runs import CREATE, RunScripts
 from redflow.engines.redis.scripts import verb
 from redflow.errors import RedflowError

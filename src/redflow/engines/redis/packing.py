@@ -20,8 +20,7 @@ from typing import Final
 
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
-from redflow.engines.redis.link import Reply
-from redflow.engines.redis.replies import as_fields, as_list
+from redflow.engines.redis.replies import Reply, as_fields, as_list
 
 log = logging.getLogger("redflow")
 

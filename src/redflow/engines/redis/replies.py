@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeGuard, TypeVar
 
-from redflow.engines.redis.link import Reply
 from redflow.errors import PayloadDecodeError, RedflowError
 
 T = TypeVar("T")
 
+Reply = None | int | bytes | list["Reply"]
+"""What a server answers."""
 
 log = logging.getLogger("redflow")
 

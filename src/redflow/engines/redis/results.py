@@ -17,10 +17,10 @@ from redflow.domain.sealing import Vault
 from redflow.engine import RunEnd
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
-from redflow.engines.redis.link import Argument, Reply
+from redflow.engines.redis.link import Argument
 from redflow.engines.redis.packing import PACKED, read_record
 from redflow.engines.redis.records import status_of, stored_error, stored_json
-from redflow.engines.redis.replies import as_list, readable, reading
+from redflow.engines.redis.replies import Reply, as_list, readable, reading
 from redflow.engines.redis.signals import Signals
 from redflow.errors import QueueFullError, RedflowError
 from redflow.types import TERMINAL_STATUSES

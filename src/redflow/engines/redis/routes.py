@@ -13,7 +13,8 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AuthenticationError, RedisError
 
 from redflow.engines.redis.discovery import Address, ClusterFinder, NewConnection
-from redflow.engines.redis.link import Argument, Link, LinkLost, Reply
+from redflow.engines.redis.link import Argument, Link, LinkLost
+from redflow.engines.redis.replies import Reply
 
 Connect = Callable[[NewConnection], Awaitable[AbstractConnection]]
 """Opens and checks a connection that the argument makes."""
@@ -55,8 +56,13 @@ class RoutedLink:
         self._finding: asyncio.Task[None] | None = None
         self._waiting: list[tuple[tuple[Argument, ...], asyncio.Future[Reply]]] = []
         self._closed = False
+        self._wanted: Callable[[], bool] | None = None
         self.connections = 0
         """How many ways it has had."""
+
+    def poll_when(self, wanted: Callable[[], bool]) -> None:
+        """Have the node's link do so."""
+        self._wanted = wanted
 
     def send(self, *args: Argument) -> asyncio.Future[Reply]:
         """Queue one command."""
@@ -127,7 +133,10 @@ class RoutedLink:
         async def new() -> AbstractConnection:
             return finder.to_node(address)
 
-        return self._nodes.link(address, lambda: connect(new))
+        link = self._nodes.link(address, lambda: connect(new))
+        if self._wanted is not None:
+            link.poll_when(self._wanted)
+        return link
 
 
 def _pass_on(source: asyncio.Future[Reply], target: asyncio.Future[Reply]) -> None:

@@ -11,8 +11,9 @@ from redflow.domain.run import MAX_NESTING, RunOrder
 from redflow.domain.sealing import Vault
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
-from redflow.engines.redis.link import Argument, Reply
+from redflow.engines.redis.link import Argument
 from redflow.engines.redis.replies import (
+    Reply,
     as_bytes,
     as_fields,
     as_int,

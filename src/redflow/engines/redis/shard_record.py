@@ -8,8 +8,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
 from redflow.engines.redis.keys import Keys
-from redflow.engines.redis.link import Reply
-from redflow.engines.redis.replies import as_int
+from redflow.engines.redis.replies import Reply, as_int
 from redflow.engines.redis.scripts import verb
 from redflow.errors import ShardMismatchError
 

@@ -10,8 +10,8 @@ from redflow.definitions import AnyWorkflow
 from redflow.domain.options import check_event_triggers
 from redflow.domain.shards import shard_of_name
 from redflow.engines.redis.definitions import COUNT_CHORES, Definitions, contracts_of
-from redflow.engines.redis.link import Argument, Reply
-from redflow.engines.redis.replies import as_int, as_list
+from redflow.engines.redis.link import Argument
+from redflow.engines.redis.replies import Reply, as_int, as_list
 from redflow.errors import ConnectionError
 from redflow.types import WorkflowMeta
 

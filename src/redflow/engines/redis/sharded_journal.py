@@ -19,9 +19,9 @@ from redflow.engines.redis import admission
 from redflow.engines.redis.clock import ServerClock
 from redflow.engines.redis.events import Events
 from redflow.engines.redis.journal import INTERRUPTIONS, IdleMark, JournalWriter, RedisJournal
-from redflow.engines.redis.link import Argument, Reply
+from redflow.engines.redis.link import Argument
 from redflow.engines.redis.outgoing import Outgoing
-from redflow.engines.redis.replies import as_int, as_list, as_text
+from redflow.engines.redis.replies import Reply, as_int, as_list, as_text
 from redflow.engines.redis.runs import Lease, RunScripts, order_args
 from redflow.engines.redis.scripts import Script, verb
 from redflow.errors import ConnectionError, LimitExceededError, UnknownWorkflowError

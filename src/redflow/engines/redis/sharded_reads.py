@@ -10,9 +10,8 @@ from redflow.domain.sealing import Vault
 from redflow.domain.shards import shard_of_name, shard_of_run
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.keys import Keys
-from redflow.engines.redis.link import Reply
 from redflow.engines.redis.listing import Listing, Position, Record
-from redflow.engines.redis.replies import as_list, as_text
+from redflow.engines.redis.replies import Reply, as_list, as_text
 from redflow.engines.redis.results import Results
 from redflow.types import ALL_STATUSES, RunStats, RunStatus
 

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from redflow.engines.redis.connection import Connection, OnConnect
 from redflow.engines.redis.discovery import Address, ClusterFinder, clone_of
 from redflow.engines.redis.keys import Keys
-from redflow.engines.redis.link import Reply
+from redflow.engines.redis.replies import Reply
 from redflow.engines.redis.routes import Nodes, RoutedLink
 from redflow.engines.redis.shard_record import ShardRecord
 from redflow.engines.redis.signals import OnMessage, Signals

@@ -113,3 +113,20 @@ def test_a_record_that_is_no_record_is_ignored(directory: Path, server: Embedded
         assert read_record(directory) is None
     server.start()
     assert server.owner
+
+
+@pytest.mark.parametrize("own", [None, "glibc.malloc.tcache_count=9"])
+def test_the_allocator_is_set_up_for_the_server_unless_somebody_did(
+    directory: Path, tmp_path: Path, binary: Path, monkeypatch: pytest.MonkeyPatch, own: str | None
+) -> None:
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    if own is not None:
+        monkeypatch.setenv("GLIBC_TUNABLES", own)
+    told = tmp_path / "told"  # not from /proc: the server writes its title over its environment
+    spy = tmp_path / "spy"
+    spy.write_text(f'#!/bin/sh\necho "$GLIBC_TUNABLES" >{told}\nexec {binary} "$@"\n', "utf-8")
+    spy.chmod(0o755)
+    server = EmbeddedServer(directory, binary=spy)
+    server.start()
+    server.stop()
+    assert told.read_text("utf-8").strip() == (own or "glibc.malloc.tcache_count=1000:glibc.malloc.mxfast=0")
