@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -187,6 +188,56 @@ async def test_a_loop_that_ends_closes_the_connection(redis_url: str, reading: s
 
     assert await asyncio.to_thread(asyncio.run, use()) == b"hello"
     assert not connection.is_connected
+
+
+async def test_a_loop_that_ends_when_the_server_has_just_hung_up(redis_url: str, reading: str) -> None:
+    """Nothing is left open then, and nothing is said on stderr."""
+    connection, complaints = Connection(**parse_url(redis_url)), []
+
+    async def use() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _loop, context: complaints.append(context["message"]))
+        link = Link(lambda: opened(connection))
+        me = await link.send("CLIENT", "ID")
+        with contextlib.suppress(LinkLost):
+            await asyncio.gather(link.send("CLIENT", "KILL", "ID", str(me), "SKIPME", "no"), link.send("PING"))
+
+    await asyncio.to_thread(asyncio.run, use())
+    assert not connection.is_connected
+    assert complaints == []
+
+
+async def test_an_end_that_is_heard_in_the_last_turn_of_the_loop_closes_the_connection(redis_url: str) -> None:
+    connection = Connection(**parse_url(redis_url))
+    writers: list[asyncio.StreamWriter] = []
+
+    async def use() -> None:
+        link = Link(lambda: opened(connection))
+        await link.send("PING")
+        assert link._direct is not None
+        writers.append(link._direct._writer)
+        asyncio.get_running_loop().call_soon(link._direct.eof_received)
+
+    await asyncio.to_thread(asyncio.run, use())
+    assert writers[0].is_closing()
+    connection._reader = connection._writer = None  # or redis-py says that nobody has told it of the end
+
+
+async def test_what_redis_py_has_parsed_halfway_keeps_it_reading(tmp_path: Path) -> None:
+    """Half of a push message lies in its parser: whoever begins to read behind it would take all for another's."""
+    push = b">2\r\n$3\r\nwho\r\n$4\r\nasks\r\n"
+
+    async with scripted(tmp_path, lambda _heard: push[9:] + b"+mine\r\n") as link:
+        plain = link._connect
+
+        async def connect() -> AbstractConnection:
+            connection = await plain()
+            attrgetter("_parser._reader")(connection).feed(push[:9])
+            return connection
+
+        link._connect = connect
+        assert await link.send("PING") == b"mine"
+        assert link._direct is None
 
 
 async def test_it_reads_directly_where_it_can(link: Link, reading: str) -> None:

@@ -283,7 +283,7 @@ class Link:
 
 def _in_background(end: Coroutine[object, object, None]) -> None:
     task = asyncio.get_running_loop().create_task(end)
-    task.add_done_callback(lambda done: done.exception())
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 async def _disconnect(connection: AbstractConnection) -> None:

@@ -43,14 +43,21 @@ class DirectReading(asyncio.Protocol):
     """Reads a connection; the stream's own protocol goes on to hear of everything but data.
 
     Args:
+        writer: of the connection.
         stream: that protocol.
         parser: of replies.
         on_reply, on_lost: see `read_directly`.
     """
 
     def __init__(
-        self, stream: asyncio.StreamReaderProtocol, parser: _Parser, on_reply: OnReply, on_lost: OnLost
+        self,
+        writer: asyncio.StreamWriter,
+        stream: asyncio.StreamReaderProtocol,
+        parser: _Parser,
+        on_reply: OnReply,
+        on_lost: OnLost,
     ) -> None:
+        self._writer = writer
         self._stream = stream
         self._parser = parser
         self._on_reply = on_reply
@@ -58,8 +65,12 @@ class DirectReading(asyncio.Protocol):
         self._ended = False
 
     def end(self) -> None:
-        """Tell nothing more: what still arrives was asked by nobody who waits."""
+        """Close the connection and tell nothing more: what still arrives was asked by nobody who waits.
+
+        Closed here, at once, since the loop may be about to end.
+        """
         self._ended = True
+        self._writer.close()
 
     def data_received(self, data: bytes) -> None:
         """Something arrived."""
@@ -100,6 +111,12 @@ class DirectReading(asyncio.Protocol):
         self._stream.resume_writing()
 
 
+def _holds_unread(connection: AbstractConnection, reader: asyncio.StreamReader) -> bool:
+    """Whether something lies in the stream or in redis-py's parser (or nobody can tell: both are not public)."""
+    parser = getattr(getattr(connection, "_parser", None), "_reader", None)
+    return bool(getattr(reader, "_buffer", b"?")) or bool(getattr(parser, "has_data", lambda: True)())
+
+
 try:
     import hiredis
 except ImportError:  # the extra `fast` is not installed
@@ -126,13 +143,12 @@ else:
         writer, reader = getattr(connection, "_writer", None), getattr(connection, "_reader", None)
         if not isinstance(writer, asyncio.StreamWriter) or not isinstance(reader, asyncio.StreamReader):
             return None
-        heard = getattr(reader, "_buffer", b"?")  # private: where it is not, nobody knows whether something was heard
         stream = writer.transport.get_protocol()
-        if heard or not isinstance(stream, asyncio.StreamReaderProtocol):
+        if _holds_unread(connection, reader) or not isinstance(stream, asyncio.StreamReaderProtocol):
             return None
         parser: _Parser = hiredis.Reader(
             protocolError=InvalidResponse, replyError=connection._parser.parse_error, notEnoughData=_INCOMPLETE
         )
-        reading = DirectReading(stream, parser, on_reply, on_lost)
+        reading = DirectReading(writer, stream, parser, on_reply, on_lost)
         writer.transport.set_protocol(reading)
         return reading

@@ -78,6 +78,7 @@ class Claimer:
         self._check_s = check_s
         self._register = register
         self._wake = asyncio.Event()
+        self._check_due = False
         self._more = True
         self._marked_idle = False
         self._in_flight = False
@@ -174,12 +175,17 @@ class Claimer:
             return False
         self._start_taken()
         self._wake.clear()
+        self._check_due = False
+        timer = asyncio.get_running_loop().call_later(self._check_s, self._time_for_check)
         try:
-            async with asyncio.timeout(self._check_s):
-                await self._wake.wait()
-        except TimeoutError:
-            return True
-        return False
+            await self._wake.wait()
+        finally:
+            timer.cancel()
+        return self._check_due
+
+    def _time_for_check(self) -> None:
+        self._check_due = True
+        self._wake.set()
 
     async def _claim(self, want: int) -> None:
         if not self._queues:

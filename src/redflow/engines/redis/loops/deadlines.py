@@ -43,8 +43,10 @@ class Deadline:
             self._move(at_ms)
 
     def _move(self, at_ms: int | None) -> None:
-        if at_ms != self._at:
-            self._at = at_ms
+        """Who sleeps is woken for an earlier time only: at the former one it looks again by itself."""
+        earlier = at_ms is not None and (self._at is None or at_ms < self._at)
+        self._at = at_ms
+        if earlier:
             self._moved.set()
 
     async def wait(self) -> None:
