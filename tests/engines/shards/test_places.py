@@ -13,6 +13,7 @@ import pytest
 from redflow import RunHandle, create_client, start_worker, workflow
 from redflow.domain.run import new_run_id, public_run_id
 from redflow.domain.shards import MAX_SHARDS, on_shard, shard_of_name, shard_of_run
+from redflow.engines.redis.definitions import Definitions
 from redflow.engines.redis.keys import Keys
 from redflow.errors import ShardMismatchError, UnknownWorkflowError
 from redflow.types import JsonData, ListRunsParams, SearchRunsParams
@@ -41,6 +42,27 @@ async def test_scripts_and_clients_agree_where_a_workflow_lives(world: World) ->
         told = await connection.read("EVAL", "return redis.sha1hex(ARGV[1])", 0, name)
         assert isinstance(told, bytes)
         assert int(told[:8], 16) % 7 == shard_of_name(name, 7)
+
+
+async def test_a_workflow_is_listed_once_it_can_be_started(world: World) -> None:
+    """It is registered at home first: whoever looked in between was told of a workflow that no start knew."""
+    client, name = world.client, name_on(2)
+    definitions = engine_of(world).definitions
+
+    @workflow(name, registry=world.registry)
+    async def w(ctx: Context) -> object:
+        return ctx.input
+
+    await Definitions._register(definitions, w, "app", None)
+    assert await client.list_workflows() == []
+    assert await client.list_workflows_meta() == []
+    assert await client.get_workflow_meta(name) is None
+    with pytest.raises(UnknownWorkflowError):
+        await world.start(1, name=name)
+    await client.sync_registry(world.registry, app="app")
+    assert await client.list_workflows() == [name]
+    assert [meta["name"] for meta in await client.list_workflows_meta()] == [name]
+    await world.start(1, name=name)
 
 
 async def test_each_run_is_where_its_workflow_lives(world: World) -> None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-LONGEST_S: Final = 0.0002
+LONGEST_S: Final = 0.0005
 """A reply that takes longer is worth a sleep."""
 _MISSES: Final = 4
 """After so many replies in a row that took longer the server counts as far away, or busy."""

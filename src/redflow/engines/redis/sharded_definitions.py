@@ -65,22 +65,32 @@ class ShardedDefinitions(Definitions):
             elif isinstance(result, BaseException):
                 raise result
 
+    async def names(self) -> list[str]:
+        """The registered workflows, in no order; without those that are known at home only, see `_as_it_is_there`."""
+        names = await super().names()
+        places = {self._at(name) for name in names} - {self._shards[0]}
+        there = {name for found in await asyncio.gather(*(shard.names() for shard in places)) for name in found}
+        return [name for name in names if name in there or self._at(name) is self._shards[0]]
+
     async def get(self, name: str) -> WorkflowMeta | None:
         """The metadata of one workflow; None if it is not registered."""
         meta = await super().get(name)
-        return None if meta is None else await self._with_its_crons(meta)
+        return None if meta is None else await self._as_it_is_there(meta)
 
     async def all(self) -> list[WorkflowMeta]:
         """The metadata of every workflow, by name."""
-        return list(await asyncio.gather(*map(self._with_its_crons, await super().all())))
+        found = await asyncio.gather(*map(self._as_it_is_there, await super().all()))
+        return [meta for meta in found if meta is not None]
 
-    async def _with_its_crons(self, meta: WorkflowMeta) -> WorkflowMeta:
+    async def _as_it_is_there(self, meta: WorkflowMeta) -> WorkflowMeta | None:
+        """With the crons of its own shard; None while it is known at home only: it can't be started yet."""
         there = self._at(meta["name"])
-        if there is not self._shards[0]:
-            its = await there.get(meta["name"])
-            if its is not None and "cron" in its:
-                meta["cron"] = its["cron"]
-        return meta
+        if there is self._shards[0]:
+            return meta
+        its = await there.get(meta["name"])
+        if its is not None and "cron" in its:
+            meta["cron"] = its["cron"]
+        return None if its is None else meta
 
     async def chores(self, definitions: Sequence[AnyWorkflow], app: str) -> tuple[bool, bool]:
         """(whether metadata of these workflows is missing or another's, whether cancels are to be carried on)."""

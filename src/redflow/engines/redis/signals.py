@@ -13,10 +13,13 @@ from collections.abc import Callable
 from typing import Final
 
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from redflow.engines.redis.connection import Connection
 from redflow.engines.redis.link import hang_up
+from redflow.engines.redis.reading import read_directly
+from redflow.engines.redis.replies import Reply
 from redflow.errors import ConnectionError, RedflowError
 
 log = logging.getLogger("redflow")
@@ -24,6 +27,7 @@ log = logging.getLogger("redflow")
 OnMessage = Callable[[str, bytes], None]
 _PING_EVERY_S: Final = 20.0
 _SILENCE_LIMIT_S: Final = 45.0
+_FIRST_DELAY_S: Final = 0.05
 
 
 class Signals:
@@ -51,6 +55,8 @@ class Signals:
         self._ready = asyncio.Event()
         self._moved = asyncio.Event()
         self._failure: Exception | None = None
+        self._delay_s = _FIRST_DELAY_S
+        """Before the next attempt."""
 
     async def open(self) -> None:
         """Start listening; returns when the subscription stands.
@@ -85,15 +91,13 @@ class Signals:
             self._task = None
 
     async def _listen(self) -> None:
-        first, delay = True, 0.05
+        first = True
         while True:
             connection: AbstractConnection | None = None
             try:
                 self._moved.clear()
                 connection = await self._source.connect()
-                await connection.send_command("SUBSCRIBE", *self._channels, check_health=False)
-                delay = 0.05
-                await self._read(connection, first)
+                await self._hear(connection, first)
             except (TimeoutError, RedisError, OSError, RedflowError) as exc:
                 if self._ready.is_set() or isinstance(exc, AuthenticationError):
                     log.warning("lost the push connection to %s: %s", self._source.address, exc)
@@ -103,36 +107,58 @@ class Signals:
             finally:
                 if connection is not None:
                     await hang_up(connection)
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, 1.0)
+            await asyncio.sleep(self._delay_s)
+            self._delay_s = min(self._delay_s * 2, 1.0)
 
-    async def _read(self, connection: AbstractConnection, first: bool) -> None:
-        heard = asyncio.get_running_loop().time()
-        confirmed = 0
-        pinger = asyncio.get_running_loop().create_task(self._ping(connection, lambda: heard))
+    async def _hear(self, connection: AbstractConnection, first: bool) -> None:
+        """Subscribe, and listen until the connection breaks."""
+        loop = asyncio.get_running_loop()
+        heard, confirmed = loop.time(), 0
+        lost: asyncio.Future[None] = loop.create_future()
+
+        def lose(why: Exception) -> None:
+            if not lost.done():
+                lost.set_exception(why)
+
+        def hear(message: Reply | ResponseError) -> None:
+            nonlocal heard, confirmed
+            heard = loop.time()
+            if isinstance(message, ResponseError):
+                lose(message)
+            elif isinstance(message, list) and len(message) == 3 and message[0] == b"message":
+                self._tell(message[1], message[2])
+            elif isinstance(message, list) and message and message[0] == b"subscribe":
+                confirmed += 1
+                if confirmed == len(self._channels):
+                    self._stands(first)
+
+        reading = read_directly(connection, hear, lambda why: lose(RedisConnectionError(why)))
+        pinger = loop.create_task(self._ping(connection, lambda: heard))
         try:
-            while True:
-                message = await connection.read_response(disable_decoding=True, disconnect_on_error=False)
-                heard = asyncio.get_running_loop().time()
-                if not isinstance(message, list) or not message:
-                    continue
-                if message[0] == b"message":
-                    self._tell(message[1].decode(), message[2])
-                elif message[0] == b"subscribe":
-                    confirmed += 1
-                    if confirmed == len(self._channels):
-                        self._ready.set()
-                        if not first and self._on_gap is not None:
-                            self._on_gap()
+            await connection.send_command("SUBSCRIBE", *self._channels, check_health=False)
+            while reading is None:
+                hear(await connection.read_response(disable_decoding=True, disconnect_on_error=False))
+            await lost
         finally:
             pinger.cancel()
+            lost.cancel()
+            if reading is not None:
+                reading.end()
 
-    def _tell(self, channel: str, message: bytes) -> None:
+    def _stands(self, first: bool) -> None:
+        self._delay_s = _FIRST_DELAY_S
+        self._ready.set()
+        if not first and self._on_gap is not None:
+            self._on_gap()
+
+    def _tell(self, channel: Reply, message: Reply) -> None:
         """What is heard comes from outside: a message that makes no sense is logged and passed over."""
+        assert isinstance(channel, bytes)
+        assert isinstance(message, bytes)
         try:
-            self._on_message(channel, message)
+            self._on_message(channel.decode(), message)
         except Exception:
-            log.exception("a message on %s could not be handled: %r", channel, message[:200])
+            log.exception("a message on %r could not be handled: %r", channel, message[:200])
 
     async def _ping(self, connection: AbstractConnection, heard: Callable[[], float]) -> None:
         """A half-open connection would never speak again: ask it, and give it up when it stays silent.
