@@ -141,7 +141,8 @@ class Signals:
             await lost
         finally:
             pinger.cancel()
-            lost.cancel()
+            if lost.done() and not lost.cancelled():
+                lost.exception()  # heard of, even if something else ended this
             if reading is not None:
                 reading.end()
 
